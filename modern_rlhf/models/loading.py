@@ -1,0 +1,201 @@
+"""Find and load models and tokenizers by name: the only place that knows where weights come from.
+
+A name is one of
+* `builtin:tiny-code-lm`, the 5.8 M-parameter decoder shipped inside the package;
+* `smollm2-135m` or `minilm` once `modern-rlhf fetch-model` has installed it;
+* a local Hugging Face directory;
+* a hub id.
+Whatever the source, a policy comes back in float32 (or the dtype asked for), in eval mode, with every
+dropout switched off (D11), and a tokenizer comes back as a private copy that has a pad token (D37).
+Nothing here knows about training, rewards or data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from modern_rlhf.errors import ModelError
+
+BUILTIN = "builtin:tiny-code-lm"
+ASSETS = Path(__file__).resolve().parent / "assets"
+FETCHED = Path.home() / ".cache" / "modern_rlhf" / "models"
+FETCHABLE = ("smollm2-135m", "minilm")
+
+_WAYS_ON = (
+    f"use --model-name {BUILTIN} (shipped, needs no network), a local Hugging Face directory, "
+    "or run `modern-rlhf fetch-model smollm2-135m` and use --model-name smollm2-135m"
+)
+
+
+def resolve_model(name: str) -> str:
+    """Turn a model name into what `from_pretrained` takes: a local path, or a hub id unchanged.
+
+    Raises:
+        ModelError: an unknown builtin, or a path that is not a model directory.
+    """
+    if name.startswith("builtin:"):
+        folder = ASSETS / name.removeprefix("builtin:")
+        if not (folder / "config.json").is_file():
+            known = ", ".join(sorted(f"builtin:{p.parent.name}" for p in ASSETS.glob("*/config.json")))
+            raise ModelError(f"model {name!r} is not shipped with this package; shipped: {known}")
+        return str(folder)
+    if name in FETCHABLE:
+        folder = FETCHED / name
+        if not (folder / "config.json").is_file():
+            raise ModelError(
+                f"model {name!r} has not been fetched yet (expected in {folder}); "
+                f"run `modern-rlhf fetch-model {name}` first"
+            )
+        return str(folder)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"{path} is a directory without config.json, so not a Hugging Face model; "
+                "give the folder that holds config.json and model.safetensors"
+            )
+        return str(path)
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1 or name == "":
+        raise ModelError(f"model directory {name!r} does not exist; {_WAYS_ON}")
+    return name
+
+
+def _load(what: str, name: str, loader: Any, **kwargs: Any) -> Any:
+    """Call a `from_pretrained` and turn what can go wrong into one line."""
+    source = resolve_model(name)
+    try:
+        return loader(source, **kwargs)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        local = Path(source).is_dir()
+        place = f"in {source}" if local else "and the hub could not provide it"
+        remedy = "check that the folder is complete" if local else _WAYS_ON
+        raise ModelError(f"cannot load the {what} of {name!r} {place}: {reason}; {remedy}") from error
+
+
+def load_tokenizer(name: str) -> Any:
+    """A private tokenizer copy that has a pad token.
+
+    A tokenizer without one pads with its EOS: harmless here, since masks come from lengths and never
+    from `id == pad` (D7).
+
+    Raises:
+        ModelError: nothing loadable under this name, or neither a pad nor an EOS token.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = _load("tokenizer", name, AutoTokenizer.from_pretrained)
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"the tokenizer of {name!r} has neither a pad nor an EOS token; "
+                "add one to its tokenizer_config.json"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def disable_dropout(model: nn.Module) -> nn.Module:
+    """Set every dropout probability to 0, in modules and in attributes (D11)."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for attribute in ("attention_dropout", "dropout", "activation_dropout", "hidden_dropout"):
+            if isinstance(module.__dict__.get(attribute), float):
+                setattr(module, attribute, 0.0)
+    return model
+
+
+def load_causal_lm(
+    name: str, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> Any:
+    """A causal language model with its head, dropout off, in eval mode.
+
+    Raises:
+        ModelError: nothing loadable under this name, or the model has no language-model head.
+    """
+    from transformers import AutoModelForCausalLM
+
+    model = _load("model", name, AutoModelForCausalLM.from_pretrained, dtype=dtype)
+    if model.get_output_embeddings() is None:
+        raise ModelError(f"{name!r} has no language-model head; give a causal language model")
+    return disable_dropout(model).to(device).eval()
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A headless model for reward models, BERTScore and similarity.
+
+    `kind` is `decoder` when the model attends causally (score at the last real token), else
+    `encoder`. `fingerprint` is a SHA-256 over all weights: the key of the feature cache.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    hidden_size: int
+    kind: str
+    fingerprint: str
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers, in name order."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        if flat.numel():
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_backbone(
+    name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> Backbone:
+    """A model without its task head, dropout off, eval mode, with its own tokenizer.
+
+    Raises:
+        ModelError: nothing loadable under this name.
+    """
+    from transformers import AutoModel
+
+    model = _load("backbone", name, AutoModel.from_pretrained, dtype=dtype or torch.float32)
+    model = disable_dropout(model).to(device).eval()
+    return Backbone(
+        model=model,
+        tokenizer=load_tokenizer(name),
+        name=name,
+        hidden_size=int(model.config.hidden_size),
+        kind=backbone_kind(model.config),
+        fingerprint=fingerprint(model),
+    )
+
+
+def backbone_kind(config: Any) -> str:
+    """`decoder` for causal models, `encoder` for bidirectional ones, from the configuration."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    if getattr(config, "is_decoder", False):
+        return "decoder"
+    masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    causal = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return "decoder" if causal and not masked else "encoder"
+
+
+def context_length(model: Any, tokenizer: Any) -> int:
+    """The longest sequence the model takes, in tokens (the smaller of model and tokenizer limits)."""
+    limits = [int(tokenizer.model_max_length)]
+    for attribute in ("max_position_embeddings", "n_positions"):
+        value = getattr(model.config, attribute, None)
+        if isinstance(value, int):
+            limits.append(value)
+    return min(limits)
