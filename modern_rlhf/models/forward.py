@@ -60,7 +60,10 @@ def make_sequences(
 ) -> Sequences:
     """Right-pad `prompt + response` token lists into one batch."""
     width = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
-    rows = [p + r + [pad_id] * (width - len(p) - len(r)) for p, r in zip(prompts, responses, strict=True)]
+    rows = [
+        p + r + [pad_id] * (width - len(p) - len(r))
+        for p, r in zip(prompts, responses, strict=True)
+    ]
     return Sequences(
         torch.tensor(rows, dtype=torch.long),
         torch.tensor([len(p) for p in prompts]),
@@ -105,7 +108,9 @@ def action_positions(sequences: Sequences) -> tuple[Tensor, Tensor]:
 def scatter(values: Tensor, sequences: Sequences) -> Tensor:
     """(N,) values of real response tokens -> (B, R) with zeros on padding; differentiable."""
     mask = sequences.response_mask
-    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(
+        mask, values
+    )
 
 
 @dataclass(frozen=True)
@@ -150,12 +155,16 @@ class Policy(nn.Module):
                 with_entropy=with_entropy,
             )
         else:
-            logits = self.lm(
-                input_ids=sequences.input_ids,
-                attention_mask=sequences.attention_mask,
-                position_ids=position_ids(sequences.attention_mask),
-                use_cache=False,
-            ).logits[rows, columns].float()
+            logits = (
+                self.lm(
+                    input_ids=sequences.input_ids,
+                    attention_mask=sequences.attention_mask,
+                    position_ids=position_ids(sequences.attention_mask),
+                    use_cache=False,
+                )
+                .logits[rows, columns]
+                .float()
+            )
             log_probs = log_probs_from_logits(logits, labels, temperature=temperature)
             entropy = None
             if with_entropy:

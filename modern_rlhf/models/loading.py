@@ -42,7 +42,9 @@ def resolve_model(name: str) -> str:
     if name.startswith("builtin:"):
         folder = ASSETS / name.removeprefix("builtin:")
         if not (folder / "config.json").is_file():
-            known = ", ".join(sorted(f"builtin:{p.parent.name}" for p in ASSETS.glob("*/config.json")))
+            known = ", ".join(
+                sorted(f"builtin:{p.parent.name}" for p in ASSETS.glob("*/config.json"))
+            )
             raise ModelError(f"model {name!r} is not shipped with this package; shipped: {known}")
         return str(folder)
     if name in FETCHABLE:
@@ -76,7 +78,9 @@ def _load(what: str, name: str, loader: Any, **kwargs: Any) -> Any:
         local = Path(source).is_dir()
         place = f"in {source}" if local else "and the hub could not provide it"
         remedy = "check that the folder is complete" if local else _WAYS_ON
-        raise ModelError(f"cannot load the {what} of {name!r} {place}: {reason}; {remedy}") from error
+        raise ModelError(
+            f"cannot load the {what} of {name!r} {place}: {reason}; {remedy}"
+        ) from error
 
 
 def load_tokenizer(name: str) -> Any:

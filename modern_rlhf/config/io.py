@@ -1,0 +1,128 @@
+"""Configurations to and from JSON and YAML, and `section.field=value` overrides.
+
+Knows files and the sections, not what any field does. PyYAML is imported only when a YAML file is
+read or written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modern_rlhf.config.fields import nearest, section_from_mapping
+from modern_rlhf.config.sections import SECTIONS, ModernRLHFConfig
+from modern_rlhf.errors import ConfigError
+
+
+def config_from_dict(values: Any, *, base: ModernRLHFConfig | None = None) -> ModernRLHFConfig:
+    """Build a configuration from nested mappings, over `base` (default: the field defaults).
+
+    Raises:
+        ConfigError: not a mapping, an unknown section or key (naming the nearest), a wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"a configuration must be a mapping of sections, not {type(values).__name__}"
+        )
+    known = [*SECTIONS, "tags"]
+    start = (base or ModernRLHFConfig()).to_dict()
+    for name, content in values.items():
+        if name not in known:
+            raise ConfigError(f"unknown section {name!r}{nearest(str(name), known)}")
+        if name == "tags":
+            start["tags"] = content
+            continue
+        section_from_mapping(name, SECTIONS[name], content if content is not None else {})
+        start[name].update(content or {})
+    sections = {
+        name: section_from_mapping(name, section, start[name]) for name, section in SECTIONS.items()
+    }
+    return ModernRLHFConfig(**sections, tags=start["tags"]).validate()
+
+
+def load_config(path: str | Path, *, base: ModernRLHFConfig | None = None) -> ModernRLHFConfig:
+    """Read a `.json`, `.yaml` or `.yml` configuration.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, malformed, or holds unknown keys.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} cannot be read as UTF-8: {error}") from None
+    try:
+        if path.suffix in (".yaml", ".yml"):
+            import yaml
+
+            try:
+                values = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ConfigError(
+                    f"{path} is not valid YAML: {' '.join(str(error).split())}"
+                ) from None
+        elif path.suffix == ".json":
+            values = json.loads(text)
+        else:
+            raise ConfigError(f"{path}: a configuration file ends in .json, .yaml or .yml")
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    if isinstance(values, Mapping) and "config" in values and "versions" in values:
+        values = values["config"]  # the config.json a run leaves wraps it with versions
+    return config_from_dict({} if values is None else values, base=base)
+
+
+def dump_config(config: ModernRLHFConfig, path: str | Path) -> None:
+    """Write a configuration as JSON or YAML, by suffix; atomic."""
+    from modern_rlhf.utils.atomic import write_text
+
+    path = Path(path)
+    if path.suffix in (".yaml", ".yml"):
+        import yaml
+
+        write_text(path, yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
+    else:
+        write_text(path, json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+
+def apply_overrides(config: ModernRLHFConfig, overrides: Sequence[str]) -> ModernRLHFConfig:
+    """A new configuration with `section.field=value` assignments applied, left to right.
+
+    Values are read as JSON where they parse (numbers, booleans, null, lists) and as text otherwise.
+
+    Raises:
+        ConfigError: no `=`, an unknown section or field (naming the nearest), a wrong type or range.
+    """
+    values: dict[str, Any] = {}
+    for override in overrides:
+        name, separator, text = override.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {override!r}: expected section.field=value")
+        section, dot, key = name.strip().partition(".")
+        if section == "tags" and not dot:
+            values["tags"] = [tag for tag in text.split(",") if tag]
+            continue
+        if section not in SECTIONS or not dot:
+            raise ConfigError(
+                f"--set {override!r}: unknown section {section!r}{nearest(section, [*SECTIONS, 'tags'])}"
+            )
+        values.setdefault(section, {})[key] = _parse(text, section, key)
+    return config_from_dict(values, base=config)
+
+
+def _parse(text: str, section: str, key: str) -> Any:
+    fields = {field.name: str(field.type) for field in dataclasses.fields(SECTIONS[section])}
+    if fields.get(key) == "str":
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        lowered = text.strip().lower()
+        return {"true": True, "false": False, "none": None}.get(lowered, text)

@@ -1,0 +1,307 @@
+"""The configuration: six sections of plain values, and nothing that acts on them.
+
+Names and defaults marked frozen in DESIGN stay; a new field joins the section it belongs to. Trainers
+get the section they need; nothing writes into a config after `validate()`. No torch at import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from modern_rlhf.config.fields import check_section, option
+from modern_rlhf.errors import ConfigError
+
+ONLINE_ALGORITHMS = ("ppo", "reinforce", "rloo", "grpo")
+OFFLINE_ALGORITHMS = ("dpo", "kto")
+ALGORITHMS = ONLINE_ALGORITHMS + OFFLINE_ALGORITHMS
+DPO_LOSSES = ("sigmoid", "ipo", "hinge", "robust", "simpo", "orpo", "nca", "apo_zero")
+
+
+@dataclass
+class ModelConfig:
+    """Which models, and how prompts are put to them."""
+
+    base_model_name: str = option(
+        "microsoft/CodeGPT-small-py", "policy: hub id, folder or builtin:"
+    )
+    reward_model_name: str = option(
+        "microsoft/codebert-base", "reward backbone, same kinds of name"
+    )
+    prompt_style: str = option(
+        "auto", "how prompts are rendered", choices=("auto", "chat", "plain")
+    )
+    system_prompt: str | None = option(None, "system turn put before every chat prompt")
+    use_lora: bool = option(False, "train LoRA adapters instead of all weights")
+    lora_r: int = option(16, "LoRA rank", low=1)
+    lora_alpha: int = option(32, "LoRA scale", low=1)
+    lora_target_modules: str = option("all-linear", "modules that get adapters, as peft names them")
+
+
+@dataclass
+class TrainingConfig:
+    """How every stage trains. Fields named `sft_*`, `ppo_*`, `dpo_*` ... concern that part only."""
+
+    algorithm: str = option("ppo", "the RLHF algorithm", choices=ALGORITHMS)
+    seed: int = option(42, "seed of every random generator", low=0)
+    learning_rate: float = option(1e-5, "peak learning rate of the RLHF stage", low=0.0)
+    batch_size: int = option(8, "sequences (SFT) or pairs an optimiser step", low=1)
+    gradient_accumulation_steps: int = option(1, "multiplies batch_size", low=1)
+    tokens_per_micro_batch: int = option(4096, "token budget of one forward/backward", low=16)
+    total_steps: int | None = option(None, "cap on the RLHF stage's optimiser steps", low=1)
+    save_steps: int = option(50, "a checkpoint every N steps; 0 saves only at the end", low=0)
+    eval_steps: int = option(50, "an evaluation every N steps; 0 only at the end", low=0)
+    keep_checkpoints: int = option(2, "newest checkpoints kept", low=1)
+    early_stopping_patience: int = option(
+        7, "evaluations without gain before stopping; 0 never", low=0
+    )
+    mixed_precision: str = option(
+        "auto", "bf16 where the hardware has it", choices=("auto", "bf16", "fp16", "no")
+    )
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass")
+    deterministic: bool = option(False, "repeatable CUDA kernels where torch has them")
+    max_grad_norm: float = option(1.0, "global gradient-norm clip", low=0.0)
+    adam_epsilon: float = option(1e-5, "Adam epsilon (D21)", low=0.0)
+    adam_beta2: float = option(0.999, "Adam beta2", low=0.0, high=1.0)
+    weight_decay: float = option(0.0, "AdamW weight decay", low=0.0)
+    warmup_steps: int = option(0, "linear warm-up of the RLHF stage", low=0)
+    max_prompt_tokens: int = option(256, "longer prompts are skipped and counted", low=1)
+    max_response_tokens: int = option(128, "tokens sampled at most; longer answers are cut", low=1)
+
+    use_multi_stage: bool = option(True, "run SFT and reward modelling before RLHF")
+    sft_learning_rate: float = option(5e-5, "peak learning rate of SFT", low=0.0)
+    sft_epochs: float = option(1, "passes over the demonstrations", low=0.0)
+    sft_batch_size: int | None = option(None, "sequences a step; null = batch_size", low=1)
+    sft_warmup_steps: int = option(0, "linear warm-up of SFT", low=0)
+    reward_modeling_epochs: int = option(2, "passes over pairs when the backbone trains", low=0)
+    reward_learning_rate: float = option(1e-3, "learning rate of the reward heads", low=0.0)
+    rlhf_epochs: float = option(3, "passes over the prompts in RLHF", low=0.0)
+
+    rollout_batch_size: int = option(64, "episodes sampled before each update", low=1)
+    samples_per_prompt: int = option(1, "G: samples of one prompt in a rollout", low=1)
+    temperature: float = option(1.0, "sampling temperature; log-probs use it too (D10)", low=0.01)
+    top_k: int = option(0, "must stay 0 during RL (D9)", low=0)
+    top_p: float = option(1.0, "must stay 1 during RL (D9)", low=0.0, high=1.0)
+    repetition_penalty: float = option(1.0, "must stay 1 during RL (D9)", low=0.0)
+    missing_eos_rule: str = option(
+        "none", "score of an unfinished answer (D13)", choices=("none", "replace", "subtract")
+    )
+    missing_eos_value: float = option(1.0, "value used by missing_eos_rule")
+    max_unscorable_share: float = option(0.25, "stop above this share", low=0.0, high=1.0)
+    abort_kl: float | None = option(None, "stop when KL to the reference exceeds this", low=0.0)
+
+    ppo_epochs: int = option(4, "inner epochs over one rollout", low=1)
+    ppo_mini_batches: int = option(1, "optimiser steps an inner epoch", low=1)
+    ppo_clip_ratio: float = option(0.2, "policy clip", low=0.0)
+    ppo_clip_ratio_high: float | None = option(None, "upper clip; null = ppo_clip_ratio", low=0.0)
+    ppo_value_clip: float = option(0.2, "value clip", low=0.0)
+    ppo_value_loss_coef: float = option(0.1, "value loss weight", low=0.0)
+    ppo_entropy_coef: float = option(0.01, "entropy bonus weight", low=0.0)
+    ppo_kl_penalty: float = option(0.02, "KL coefficient", low=0.0)
+    ppo_adaptive_kl: bool = option(False, "adapt the KL coefficient to ppo_target_kl (D20)")
+    ppo_target_kl: float = option(
+        6.0, "target of the adaptive controller, nats a sequence", low=0.0
+    )
+    ppo_kl_horizon: int = option(10000, "horizon of the adaptive controller, episodes", low=1)
+    ppo_gamma: float = option(1.0, "discount", low=0.0, high=1.0)
+    ppo_lambda: float = option(0.95, "GAE lambda", low=0.0, high=1.0)
+    ppo_whiten_rewards: bool = option(False, "whiten token rewards, without centring (D15)")
+    ppo_whiten_advantages: bool = option(True, "whiten advantages, with centring (D15)")
+    ppo_normalize_scores: bool = option(False, "divide scores by their running std (D26)")
+    ppo_score_clip: float = option(10.0, "scores are clipped to +- this (D26)", low=0.0)
+    ppo_value_model: str = option(
+        "separate",
+        "value network of its own or a head on the policy",
+        choices=("separate", "shared"),
+    )
+    ppo_value_init: str = option("zero", "how V starts (D4)", choices=("zero", "reward", "policy"))
+    ppo_value_warmup_rollouts: int = option(0, "first rollouts that train only the value", low=0)
+    value_learning_rate: float | None = option(None, "null = learning_rate", low=0.0)
+    ppo_early_stop_kl: float | None = option(None, "end inner epochs above this KL", low=0.0)
+    ppo_sft_coef: float = option(0.0, "weight of a mixed-in SFT loss (ptx)", low=0.0)
+    loss_aggregation: str = option(
+        "token_mean",
+        "how token losses are averaged (D34)",
+        choices=("token_mean", "sequence_mean", "constant_length"),
+    )
+    grpo_normalization: str = option(
+        "grpo", "advantage and length normalisation", choices=("grpo", "dr_grpo", "dapo")
+    )
+    baseline_decay: float = option(0.95, "moving-average baseline of REINFORCE", low=0.0, high=1.0)
+
+    use_dpo: bool = option(False, "the same as algorithm = dpo")
+    dpo_beta: float = option(0.1, "DPO temperature", low=0.0)
+    dpo_loss_type: str = option("sigmoid", "preference loss", choices=DPO_LOSSES)
+    dpo_label_smoothing: float = option(
+        0.0, "probability that a label is flipped", low=0.0, high=0.5
+    )
+    dpo_sft_coef: float = option(0.0, "weight of an SFT term on the chosen answer", low=0.0)
+    kto_beta: float = option(0.1, "KTO temperature", low=0.0)
+
+
+@dataclass
+class RewardConfig:
+    """The reward model and the composite reward."""
+
+    use_custom_reward: bool = option(True, "train heads on human feedback")
+    custom_reward_backbone: str | None = option(None, "null = model.reward_model_name")
+    custom_reward_heads: int = option(3, "number of heads: consistent, correct, useful", low=1)
+    custom_reward_pretrain: bool = option(True, "train the heads before RLHF")
+    custom_reward_freeze_backbone: bool = option(True, "train only the heads")
+    reward_epochs: int = option(5, "passes over cached features when the backbone is frozen", low=0)
+    reward_batch_size: int = option(32, "pairs a step", low=1)
+    reward_max_length: int = option(512, "tokens of prompt + answer the reward model reads", low=8)
+    use_human_logits: bool = option(True, "a head that predicts the five rating levels")
+    human_logits_layer: str = option("last", "layer it reads", choices=("last", "second_last"))
+    human_feedback_weight: float = option(0.3, "weight of its expectation in the reward", low=0.0)
+    syntax_reward_weight: float = option(0.2, "composite weight", low=0.0)
+    execution_reward_weight: float = option(0.3, "composite weight", low=0.0)
+    semantic_reward_weight: float = option(0.3, "composite weight", low=0.0)
+    human_preference_weight: float = option(0.2, "composite weight", low=0.0)
+    execution_kind: str = option(
+        "graded", "how tests become a number", choices=("all", "fraction", "graded")
+    )
+    semantic_kind: str = option(
+        "token", "similarity to the reference", choices=("token", "codebleu", "embedding")
+    )
+    execution_timeout: float = option(2.0, "CPU seconds a program may use", low=0.05)
+    execution_memory_mb: int = option(512, "address space of a program", low=64)
+    execution_min_layer: int = option(0, "refuse to run below this sandbox layer", low=0, high=2)
+
+
+@dataclass
+class DataConfig:
+    """Where data comes from. Paths may be files, folders, hub ids, `builtin:` names or `synthetic`."""
+
+    train_data_path: str = option("./datasets_for_training", "demonstrations for SFT")
+    prompts_path: str | None = option(None, "prompts or tasks for RLHF; null = train_data_path")
+    eval_data_path: str = option("./datasets_for_eval", "evaluation tasks or demonstrations")
+    preferences_path: str | None = option(None, "preference pairs for the reward model or DPO")
+    human_feedback_path: str | None = option("./evaluation_results_server", "human ratings")
+    output_path: str = option("./modern_outputs", "where the run writes")
+    conala_local_path: str = option("./conala-corpus", "CoNaLa folder")
+    use_model_for_synth_feedback: bool = option(False, "let a model rate answers")
+    synth_feedback_model_name: str = option("gpt2", "the model that rates")
+    max_train_samples: int | None = option(None, "cap on demonstrations", low=1)
+    max_prompts: int | None = option(None, "cap on RLHF prompts", low=1)
+    min_prob: float | None = option(
+        None, "CoNaLa-mined rows below this are skipped", low=0.0, high=1.0
+    )
+    validation_fraction: float = option(
+        0.1, "split off by group when no evaluation file is given", low=0.0, high=0.9
+    )
+    remove_overlap: bool = option(True, "drop training rows that overlap the evaluation set")
+    overlap_threshold: float = option(
+        0.9, "5-gram containment of a near-duplicate", low=0.0, high=1.0
+    )
+
+
+@dataclass
+class EvaluationConfig:
+    """What is measured, on how much, against which targets."""
+
+    target_bertscore: float = option(0.7, "target", low=0.0, high=1.0)
+    target_codebleu: float = option(0.6, "target", low=0.0, high=1.0)
+    target_bleu: float = option(0.4, "target", low=0.0, high=1.0)
+    target_rouge: float = option(0.5, "target", low=0.0, high=1.0)
+    target_ruby: float = option(0.3, "target", low=0.0, high=1.0)
+    eval_samples: int | None = option(None, "evaluation items at most; null = all", low=1)
+    periodic_eval_samples: int = option(100, "items of an in-training evaluation", low=1)
+    bertscore_model: str | None = option(None, "encoder of BERTScore; null = reward_model_name")
+    bootstrap_samples: int = option(1000, "resamples of the 95% intervals", low=100)
+    sft_control: bool = option(False, "also train SFT alone for RLHF's compute, as a control")
+
+
+@dataclass
+class HardwareConfig:
+    """Where the run happens."""
+
+    device: str = option("cuda", "auto, cpu, cuda, cuda:N or mps")
+    require_cuda: bool = option(True, "stop at once without a CUDA GPU")
+    threads: int | None = option(None, "CPU threads; null = torch's choice", low=1)
+    sandbox_workers: int | None = option(None, "processes that execute code; null = cores", low=1)
+
+
+@dataclass
+class ModernRLHFConfig:
+    """The whole configuration. `validate()` checks every field and what must hold between them."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    tags: list[str] = field(default_factory=list)
+
+    def validate(self) -> ModernRLHFConfig:
+        """Check everything that can be known before any file is opened; returns self.
+
+        Raises:
+            ConfigError: naming the field, its value, what was expected and the remedy.
+        """
+        for name in SECTIONS:
+            check_section(name, getattr(self, name))
+        if not isinstance(self.tags, list) or not all(isinstance(tag, str) for tag in self.tags):
+            raise ConfigError(f"tags = {self.tags!r} has the wrong type: expected list of str")
+        check_training(self.training)
+        weights = {k: v for k, v in vars(self.reward).items() if k.endswith("_weight")}
+        composite = sum(v for k, v in weights.items() if k != "human_feedback_weight")
+        if composite <= 0:
+            raise ConfigError(
+                "all four composite reward weights are 0, so there is nothing to learn from; "
+                "give at least one of reward.syntax_reward_weight, execution_reward_weight, "
+                "semantic_reward_weight, human_preference_weight a positive value"
+            )
+        device = self.hardware.device
+        if device not in ("auto", "cpu", "cuda", "mps") and not device.startswith("cuda:"):
+            raise ConfigError(f"hardware.device = {device!r} is not auto, cpu, cuda, cuda:N or mps")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionaries, as JSON and YAML take them."""
+        return dataclasses.asdict(self)
+
+
+SECTIONS: dict[str, type] = {
+    "model": ModelConfig,
+    "training": TrainingConfig,
+    "reward": RewardConfig,
+    "data": DataConfig,
+    "evaluation": EvaluationConfig,
+    "hardware": HardwareConfig,
+}
+
+
+def check_training(training: TrainingConfig) -> TrainingConfig:
+    """Types, bounds and the rules between training fields; used by trainers standing alone too.
+
+    Raises:
+        ConfigError: naming the field and the remedy.
+    """
+    check_section("training", training)
+    for name, neutral in (("top_k", 0), ("top_p", 1.0), ("repetition_penalty", 1.0)):
+        value = getattr(training, name)
+        if training.algorithm in ONLINE_ALGORITHMS and value != neutral:
+            raise ConfigError(
+                f"training.{name} = {value!r} would sample from another distribution than the one "
+                f"the loss differentiates (D9); set it to {neutral!r} for {training.algorithm}"
+            )
+    whitening = training.algorithm == "ppo" and training.ppo_whiten_advantages
+    if whitening and training.rollout_batch_size < 8:
+        raise ConfigError(
+            f"training.rollout_batch_size = {training.rollout_batch_size} is too small to whiten "
+            "advantages over (D17): use at least 8, or training.ppo_whiten_advantages=false"
+        )
+    if training.algorithm in ("rloo", "grpo") and training.samples_per_prompt < 2:
+        raise ConfigError(
+            f"training.samples_per_prompt = {training.samples_per_prompt}: {training.algorithm} "
+            "compares samples of one prompt, so it needs at least 2"
+        )
+    if training.rollout_batch_size % training.samples_per_prompt:
+        raise ConfigError(
+            f"training.rollout_batch_size = {training.rollout_batch_size} is not a multiple of "
+            f"training.samples_per_prompt = {training.samples_per_prompt}"
+        )
+    return training
