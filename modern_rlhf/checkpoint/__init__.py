@@ -1,0 +1,1 @@
+"""Everything that must survive a kill: training state to files (`state`, `files`) and folders (`store`)."""
