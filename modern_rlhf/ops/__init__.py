@@ -1,0 +1,1 @@
+"""Tensor operations that losses, advantages and trainers share. Import the defining module."""
