@@ -1,0 +1,54 @@
+"""Exact match, and whether an answer is Python at all.
+
+Parsing is the one place where hostile text meets CPython's own parser: all it may raise on bad
+input is caught here by name. The parser bounds its recursion itself (SyntaxError, MemoryError or
+RecursionError, within the stack of a thread of 8 MB); text is cut to `texts.CHARACTER_LIMIT` before
+it comes here.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Sequence
+
+from modern_rlhf.metrics.results import ItemScores
+
+
+def parse_python(code: str) -> ast.Module | None:
+    """The syntax tree of `code`, or None when it is not valid Python (or nested beyond parsing)."""
+    try:
+        with warnings.catch_warnings():
+            # "\d" in generated code would print a SyntaxWarning for every such literal.
+            warnings.simplefilter("ignore")
+            return ast.parse(code)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+
+
+def syntax_scores(trees: Sequence[ast.Module | None]) -> ItemScores:
+    """1 where a prediction parsed and holds at least one statement, else 0."""
+    scores: list[float | None] = [float(tree is not None and bool(tree.body)) for tree in trees]
+    return ItemScores(scores, {"implementation": "ast.parse", "empty": "0"})
+
+
+def normal_form(code: str) -> str:
+    """`code` with LF line ends, without trailing white space or outer blank lines."""
+    lines = code.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "\n".join(line.rstrip() for line in lines).strip("\n")
+
+
+def exact_match_scores(
+    predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> ItemScores:
+    """1 where a prediction equals any reference after `normal_form`; None without references."""
+    scores: list[float | None] = []
+    for prediction, texts in zip(predictions, references, strict=True):
+        mine = normal_form(prediction)
+        equal = mine.strip() != "" and any(mine == normal_form(text) for text in texts)
+        scores.append(float(equal) if texts else None)
+    details = {
+        "normalisation": "line ends, trailing white space and outer blank lines",
+        "references": "any of the references",
+    }
+    return ItemScores(scores, details)

@@ -1,0 +1,57 @@
+"""ROUGE-1, ROUGE-2 and ROUGE-L F-measures on code tokens.
+
+Lin, ACL 2004: overlap of n-grams, or length of the longest common subsequence (LCS), as precision
+and recall, combined by F1; the maximum over references. Equal to `rouge-score` 0.1.2 given the code
+tokeniser, which drops no punctuation (with its own tokeniser `a + b` and `a - b` score 1.0), except
+that equal texts too short for a bigram score 1. The LCS comes from rapidfuzz, whose bit-parallel
+algorithm replaces that package's quadratic Python table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rapidfuzz.distance import LCSseq
+
+from modern_rlhf.metrics.results import ItemScores
+
+_DETAILS = {"tokenizer": "conala", "measure": "F1", "references": "maximum over references"}
+
+
+def rouge_n(hypothesis: Sequence[str], reference: Sequence[str], *, order: int) -> float:
+    """F1 of the n-gram overlap of two token lists; 0 where either has no n-gram of the order.
+
+    Two equal texts too short to have one (`x` has no bigram) score 1.
+    """
+    mine = Counter(zip(*(hypothesis[start:] for start in range(order)), strict=False))
+    theirs = Counter(zip(*(reference[start:] for start in range(order)), strict=False))
+    if not mine or not theirs:
+        return float(bool(hypothesis) and list(hypothesis) == list(reference))
+    return _f1((mine & theirs).total(), mine.total(), theirs.total())
+
+
+def rouge_l(hypothesis: Sequence[str], reference: Sequence[str]) -> float:
+    """F1 of the longest common subsequence of two token lists; 0 where either is empty."""
+    common = LCSseq.similarity(hypothesis, reference)
+    return _f1(common, len(hypothesis), len(reference))
+
+
+def rouge_scores(
+    hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+) -> dict[str, ItemScores]:
+    """ROUGE-1, ROUGE-2 and ROUGE-L (`rouge`) of N tokenised items; None without references."""
+    scores: dict[str, list[float | None]] = {"rouge": [], "rouge1": [], "rouge2": []}
+    for hypothesis, texts in zip(hypotheses, references, strict=True):
+        if not texts:
+            for column in scores.values():
+                column.append(None)
+            continue
+        scores["rouge"].append(max(rouge_l(hypothesis, text) for text in texts))
+        scores["rouge1"].append(max(rouge_n(hypothesis, text, order=1) for text in texts))
+        scores["rouge2"].append(max(rouge_n(hypothesis, text, order=2) for text in texts))
+    return {name: ItemScores(column, dict(_DETAILS)) for name, column in scores.items()}
+
+
+def _f1(common: int, mine: int, theirs: int) -> float:
+    return 2.0 * common / (mine + theirs) if common else 0.0
