@@ -82,13 +82,25 @@ def response_log_probs(
         bias = None if bias is None else bias.to(dtype)
     with torch.autocast(device_type, enabled=False):
         log_probs, entropy = _ChunkedHead.apply(
-            hidden, weight, bias, labels, temperature, chunk_size, with_entropy
+            hidden,
+            weight,
+            bias,
+            labels,
+            temperature,
+            chunk_size,
+            with_entropy,
+            torch.is_grad_enabled(),
         )
     return log_probs, entropy if with_entropy else None
 
 
 class _ChunkedHead(torch.autograd.Function):
-    """The head, softmax and lookup in chunks of rows; the module docstring has the derivatives."""
+    """The head, softmax and lookup in pieces; the module docstring has the derivatives.
+
+    Forward goes through blocks of rows, each needing a whole row for its normaliser. Backward goes
+    through blocks of the vocabulary: each row block of `d weight` is then one product over all N
+    positions, written once in full, and only the small `d hidden` is accumulated (in float32).
+    """
 
     @staticmethod
     def forward(
@@ -100,73 +112,96 @@ class _ChunkedHead(torch.autograd.Function):
         temperature: float,
         chunk_size: int,
         with_entropy: bool,
+        grad_enabled: bool,
     ) -> tuple[Tensor, Tensor]:
-        rows = hidden.shape[0]
+        rows, width = hidden.shape
         dtype = torch.promote_types(hidden.dtype, torch.float32)
         log_probs = hidden.new_empty(rows, dtype=dtype)
         normalisers = hidden.new_empty(rows, dtype=dtype)
         entropy = hidden.new_empty(rows if with_entropy else 0, dtype=dtype)
+        head_is_frozen = not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2])
+        keep = grad_enabled and head_is_frozen and ctx.needs_input_grad[0]
+        slopes = hidden.new_empty(rows if keep else 0, width)
+        entropy_slopes = hidden.new_empty(rows if keep and with_entropy else 0, width)
         for start in range(0, rows, chunk_size):
             part = slice(start, start + chunk_size)
-            logits = _scaled_logits(hidden[part], weight, bias, temperature)
-            chosen = logits.gather(1, labels[part, None]).squeeze(1)
-            normaliser = logits.logsumexp(1)
-            log_probs[part] = chosen - normaliser
-            normalisers[part] = normaliser
+            shifted = _scaled_logits(hidden[part], weight, bias, temperature)
+            highest = shifted.amax(1, keepdim=True)
+            chosen = shifted.gather(1, labels[part, None]) - highest
+            shifted.sub_(highest)
+            unnormalised = shifted.exp()
+            total = unnormalised.sum(1, keepdim=True)
+            log_total = total.log()
+            log_probs[part] = (chosen - log_total).squeeze(1)
+            normalisers[part] = (highest + log_total).squeeze(1)
             if with_entropy:
-                probs = torch.exp(logits - normaliser[:, None])
-                # summed with z - logsumexp, not z: no cancellation between two large numbers
-                entropy[part] = -(probs.mul_(logits.sub_(normaliser[:, None]))).sum(1)
-        ctx.save_for_backward(hidden, weight, bias, labels, normalisers, entropy)
-        ctx.temperature, ctx.chunk_size, ctx.with_entropy = temperature, chunk_size, with_entropy
+                mean = torch.linalg.vecdot(unnormalised, shifted)[:, None] / total
+                entropy[part] = (log_total - mean).squeeze(1)
+            if keep:
+                p = unnormalised.div_(total)
+                expected = torch.mm(p.to(weight.dtype), weight)
+                slopes[part] = (weight[labels[part]] - expected).div_(temperature)
+                if with_entropy:
+                    p.mul_(shifted.sub_(mean))
+                    entropy_slopes[part] = torch.mm(p.to(weight.dtype), weight).div_(-temperature)
+        if keep:
+            ctx.save_for_backward(slopes, entropy_slopes)
+        else:
+            ctx.save_for_backward(hidden, weight, bias, labels, normalisers, entropy)
+        ctx.kept, ctx.temperature, ctx.with_entropy = keep, temperature, with_entropy
+        ctx.chunk_elements = chunk_size * weight.shape[0]
         return log_probs, entropy
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad_log_probs: Tensor, grad_entropy: Tensor) -> tuple[Any, ...]:
+        nothing = (None,) * 5
+        if ctx.kept:
+            slopes, entropy_slopes = ctx.saved_tensors
+            grad = slopes * grad_log_probs[:, None]
+            if ctx.with_entropy:
+                grad += entropy_slopes * grad_entropy[:, None]
+            return grad.to(slopes.dtype), None, None, *nothing
         hidden, weight, bias, labels, normalisers, entropy = ctx.saved_tensors
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        accumulator = normalisers.dtype  # chunks add up in float32 even when the model is bf16
-        grad_hidden = torch.empty_like(hidden) if need_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=accumulator) if need_weight else None
-        grad_bias = torch.zeros_like(bias, dtype=accumulator) if need_bias else None
-        for start in range(0, hidden.shape[0], ctx.chunk_size):
-            part = slice(start, start + ctx.chunk_size)
-            log_p = _scaled_logits(hidden[part], weight, bias, ctx.temperature)
-            log_p.sub_(normalisers[part, None])
-            upstream = grad_log_probs[part, None] / ctx.temperature
+        grad_hidden = torch.zeros_like(hidden, dtype=normalisers.dtype) if need_hidden else None
+        grad_weight = torch.empty_like(weight) if need_weight else None
+        grad_bias = torch.empty_like(bias) if need_bias else None
+        upstream = grad_log_probs[:, None] / ctx.temperature
+        slope = grad_entropy[:, None] / ctx.temperature
+        vocabulary = weight.shape[0]
+        block = max(256, ctx.chunk_elements // max(hidden.shape[0], 1))
+        for start in range(0, vocabulary, block):
+            part = slice(start, min(start + block, vocabulary))
+            log_p = _scaled_logits(
+                hidden, weight[part], None if bias is None else bias[part], ctx.temperature
+            )
+            log_p.sub_(normalisers[:, None])
             if ctx.with_entropy:
                 p = log_p.exp()
-                slope = grad_entropy[part, None] / ctx.temperature
-                grad = log_p.add_(entropy[part, None]).mul_(-slope).sub_(upstream).mul_(p)
+                grad = log_p.add_(entropy[:, None]).mul_(-slope).sub_(upstream).mul_(p)
             else:
                 grad = log_p.exp_().mul_(-upstream)
-            grad.scatter_add_(1, labels[part, None], upstream)
+            # the label's +1, where the label lies in this block; elsewhere it adds 0
+            column = labels[:, None] - start
+            inside = (column >= 0) & (column < grad.shape[1])
+            grad.scatter_add_(1, column.clamp(0, grad.shape[1] - 1), upstream * inside)
             if grad_bias is not None:
-                grad_bias += grad.sum(0)
+                grad_bias[part] = grad.sum(0)
             grad = grad.to(hidden.dtype)
             if grad_hidden is not None:
-                torch.mm(grad, weight, out=grad_hidden[part])
+                grad_hidden += torch.mm(grad, weight[part])
             if grad_weight is not None:
-                if grad_weight.dtype == grad.dtype:
-                    grad_weight.addmm_(grad.T, hidden[part])
-                else:
-                    grad_weight += grad.T @ hidden[part]
-        return (
-            grad_hidden,
-            None if grad_weight is None else grad_weight.to(weight.dtype),
-            None if grad_bias is None else grad_bias.to(bias.dtype),
-            None,
-            None,
-            None,
-            None,
-        )
+                torch.mm(grad.T, hidden, out=grad_weight[part])
+        if grad_hidden is not None:
+            grad_hidden = grad_hidden.to(hidden.dtype)
+        return grad_hidden, grad_weight, grad_bias, *nothing
 
 
 def _scaled_logits(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float
 ) -> Tensor:
-    """One chunk's logits divided by the temperature, a fresh float32 (or float64) matrix."""
+    """One block of logits divided by the temperature, a fresh float32 (or float64) matrix."""
     logits = torch.mm(hidden, weight.T)
     if bias is not None:
         logits += bias
