@@ -1,0 +1,463 @@
+"""`SandboxExecutor`: judges generated programs in processes the trainer never forks.
+
+The trainer starts one clean interpreter (exec, never a fork of its own memory), the coordinator, and
+speaks to it over pipes in JSON frames. The coordinator owns the workers, which own everything else
+(`runtime/`). If the trainer dies, the pipe ends and all of it goes. If the coordinator dies, the
+executor starts another and hands in again what had no result yet.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from modern_rlhf.errors import SandboxError
+from modern_rlhf.sandbox.doctor import SandboxReport
+from modern_rlhf.sandbox.runtime.frames import FrameError, PeerClosed, read_body, unpack, write_all
+from modern_rlhf.sandbox.types import (
+    TRANSPORTS,
+    VERDICTS,
+    ExecutionResult,
+    Executor,
+    Program,
+    Progress,
+    Trace,
+    Verdict,
+)
+
+__all__ = ["Executor", "SandboxExecutor", "ScriptedExecutor"]
+
+MODES = ("assert", "unittest", "stdio", "call")
+_HEAD = struct.Struct(">I")
+_NUMBER = struct.Struct(">q")
+_RESTARTS = 3
+_BOOT = str(Path(__file__).with_name("runtime") / "boot.py")
+
+
+def default_workers() -> int:
+    """One worker a processor this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+class _Batch:
+    """One call of `run`: what is wanted and what has come."""
+
+    def __init__(self, jobs: list[bytes]) -> None:
+        self.jobs = jobs
+        self.results: list[dict[str, Any] | None] = [None] * len(jobs)
+        self.left = len(jobs)
+        self.failure = ""
+
+
+class SandboxExecutor:
+    """Runs programs against tests in isolated processes; see `docs/sandbox.md`.
+
+    Args:
+        workers: judgements at a time; None takes one a processor.
+        timeout: CPU seconds a program, unless the program has its own.
+        memory_mb: address space of a candidate in MiB.
+        output_limit: bytes of stdout and stderr; more is the verdict `output`.
+        min_layer: refuse to start when the machine's isolation is weaker (0, 1 or 2).
+        max_layer: use no stronger isolation than this; for tests and for comparing layers.
+        disk_mb: scratch space of a candidate in MiB.
+        files: entries the scratch folder may hold.
+        packages: folders added to the programs' `sys.path`, readable to them (e.g. for numpy, which
+            wants `memory_mb=768`).
+
+    Usable from several threads. Not usable after a fork in the child, and not picklable.
+
+    Raises:
+        SandboxError: the isolation is below `min_layer`, or no worker comes up.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        timeout: float = 3.0,
+        memory_mb: int = 512,
+        output_limit: int = 1 << 20,
+        min_layer: int = 0,
+        max_layer: int = 2,
+        disk_mb: int = 64,
+        files: int = 2048,
+        packages: Sequence[str] = (),
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise SandboxError(f"workers={workers}: at least 1 is needed; leave it out for one a core")
+        if timeout <= 0 or memory_mb < 32 or output_limit < 0 or disk_mb < 1 or files < 16:
+            raise SandboxError(
+                f"timeout={timeout}, memory_mb={memory_mb}, output_limit={output_limit}, "
+                f"disk_mb={disk_mb}, files={files}: expected timeout > 0, memory_mb >= 32, "
+                "output_limit >= 0, disk_mb >= 1 and files >= 16"
+            )
+        if not 0 <= min_layer <= 2 or not 0 <= max_layer <= 2:
+            raise SandboxError(f"min_layer={min_layer}, max_layer={max_layer}: layers are 0, 1 and 2")
+        self.workers = workers or default_workers()
+        self.timeout = float(timeout)
+        self.min_layer = min_layer
+        self._spec: dict[str, Any] = {
+            "workers": self.workers,
+            "memory_mb": memory_mb,
+            "output_limit": output_limit,
+            "min_layer": min_layer,
+            "highest": max_layer,
+            "disk_mb": disk_mb,
+            "inodes": files,
+            "file_mb": 8,
+            "extra": [os.path.abspath(path) for path in packages],
+            "boot": _BOOT,
+        }
+        self._lock = threading.Condition()
+        self._sending = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._root = ""
+        self._waiting: dict[int, tuple[_Batch, int]] = {}
+        self._count = 0
+        self._restarts = 0
+        self._generation = 0
+        self._closed = False
+        self._pid = os.getpid()
+        with self._lock:
+            self._start()
+        _OPEN.add(self)
+
+    # -- the coordinator ---------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Start a coordinator and its reader thread; the lock is held."""
+        root = tempfile.mkdtemp(prefix=f"modern-rlhf-sandbox-{os.getpid()}-")
+        environment = {"LANG": "C.UTF-8", "PATH": os.defpath, "TMPDIR": root}
+        if "SYSTEMROOT" in os.environ:
+            environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+        spec = {**self._spec, "root": root, "environment": environment, "canary": os.getpid()}
+        executable = getattr(sys, "_base_executable", None) or sys.executable
+        try:
+            process = subprocess.Popen(
+                [executable, "-I", "-S", "-X", "utf8", _BOOT, "coordinator", json.dumps(spec)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                bufsize=0,
+            )
+            assert process.stdin is not None and process.stdout is not None
+            hello = unpack(read_body(process.stdout.fileno()))
+        except (OSError, PeerClosed, FrameError) as error:
+            _remove(root)
+            raise SandboxError(
+                f"the sandbox did not start: {error}; `modern-rlhf doctor` shows what is missing"
+            ) from None
+        if "failed" in hello:
+            process.stdin.close()
+            process.wait()
+            _remove(root)
+            raise SandboxError(
+                f"the sandbox did not start: {hello['failed']}; expected isolation of at least "
+                f"layer {self.min_layer}; lower execution.min_layer or see `modern-rlhf doctor`"
+            )
+        self._process, self._root = process, root
+        self._generation += 1
+        self.report = SandboxReport.from_probes(
+            layer=int(hello["layer"]), reasons=hello["reasons"], probes=hello["probes"]
+        )
+        if self.report.level < self.min_layer:
+            self._stop()
+            raise SandboxError(
+                f"isolation is layer {self.report.level}, execution.min_layer asks for "
+                f"{self.min_layer}: {'; '.join(self.report.gaps) or 'no reason known'}; lower "
+                "min_layer or run where user namespaces, Landlock and seccomp are allowed"
+            )
+        reader = threading.Thread(
+            target=_read_results,
+            args=(weakref.ref(self), process.stdout.fileno(), self._generation),
+            name="sandbox-results",
+            daemon=True,
+        )
+        reader.start()
+
+    @property
+    def layer(self) -> int:
+        """The isolation programs run under."""
+        return self.report.level
+
+    def _stop(self) -> None:
+        """End the coordinator; the lock is held."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(OSError):
+            assert process.stdin is not None
+            process.stdin.close()
+        try:
+            process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        _remove(self._root)
+
+    def _lost(self, generation: int) -> None:
+        """The reader thread saw the end of the results."""
+        with self._lock:
+            if self._closed or generation != self._generation:
+                return
+            process = self._process
+            if process is not None:
+                process.kill()
+                process.wait()
+                for stream in (process.stdin, process.stdout):
+                    with contextlib.suppress(OSError):
+                        if stream is not None:
+                            stream.close()
+                self._process = None
+            _remove(self._root)
+            self._restarts += 1
+            waiting = list(self._waiting.items())
+            try:
+                if self._restarts > _RESTARTS:
+                    raise SandboxError("the sandbox's coordinator died again and again")
+                self._start()
+                frames = [(n, batch.jobs[i]) for n, (batch, i) in waiting]
+            except SandboxError as error:
+                for batch, _ in self._waiting.values():
+                    batch.failure = str(error)
+                self._waiting.clear()
+                self._lock.notify_all()
+                return
+        self._send(frames)
+
+    def _send(self, frames: Iterable[tuple[int, bytes]]) -> None:
+        """Hand jobs in; a coordinator that died is noticed by the reader."""
+        with self._sending:
+            process = self._process
+            if process is None or process.stdin is None:
+                return
+            with contextlib.suppress(PeerClosed, ValueError):
+                fd = process.stdin.fileno()
+                for number, body in frames:
+                    write_all(fd, _HEAD.pack(len(body) + 8) + _NUMBER.pack(number) + body)
+
+    def _received(self, body: bytes) -> None:
+        (number,) = _NUMBER.unpack_from(body)
+        result = unpack(body[8:])
+        with self._lock:
+            self._restarts = 0
+            found = self._waiting.pop(number, None)
+            if found is None:
+                return
+            batch, index = found
+            batch.results[index] = result
+            batch.left -= 1
+            self._lock.notify_all()
+
+    # -- the protocol ------------------------------------------------------------------------
+
+    def run(
+        self, programs: Sequence[Program], *, progress: Progress | None = None
+    ) -> list[ExecutionResult]:
+        """Judge each program; results in the order of `programs`.
+
+        A program whose judgement the executor could not make has the verdict `infra_error`.
+
+        Raises:
+            SandboxError: the executor is closed, or a program's fields cannot be used.
+        """
+        batch = _Batch([self._job(program) for program in programs])
+        with self._lock:
+            if self._closed or self._pid != os.getpid():
+                raise SandboxError("the executor is closed; make a new one")
+            numbers = range(self._count, self._count + len(batch.jobs))
+            self._count += len(batch.jobs)
+            for index, number in enumerate(numbers):
+                self._waiting[number] = (batch, index)
+        self._send(zip(numbers, batch.jobs, strict=True))
+        reported = 0
+        with self._lock:
+            while batch.left and not batch.failure:
+                self._lock.wait()
+                done = len(batch.jobs) - batch.left
+                if progress is not None and done > reported:
+                    reported = done
+                    self._lock.release()
+                    try:
+                        progress(done, len(batch.jobs))
+                    finally:
+                        self._lock.acquire()
+        return [_result(data, batch.failure) for data in batch.results]
+
+    def _job(self, program: Program) -> bytes:
+        if program.mode not in MODES or program.transport not in TRANSPORTS:
+            raise SandboxError(
+                f"Program.mode={program.mode!r}, transport={program.transport!r}: expected a mode "
+                f"of {MODES} and a transport of {TRANSPORTS}"
+            )
+        timeout = self.timeout if program.timeout is None else float(program.timeout)
+        if not timeout > 0:
+            raise SandboxError(f"Program.timeout={timeout}: expected CPU seconds > 0")
+        tests = program.tests if isinstance(program.tests, str) else list(program.tests)
+        job = {
+            "code": program.code,
+            "tests": tests,
+            "entry_point": program.entry_point,
+            "mode": program.mode,
+            "setup": program.setup,
+            "timeout": timeout,
+            "transport": program.transport,
+            "trace": program.trace,
+        }
+        return json.dumps(job, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+
+    def close(self) -> None:
+        """End all processes; safe to call twice and from `atexit`."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._pid == os.getpid():
+                self._stop()
+            for batch, _ in self._waiting.values():
+                batch.failure = "the executor was closed"
+            self._waiting.clear()
+            self._lock.notify_all()
+        _OPEN.discard(self)
+
+    def __enter__(self) -> SandboxExecutor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a SandboxExecutor holds processes and cannot be pickled")
+
+
+_OPEN: weakref.WeakSet[SandboxExecutor] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for executor in list(_OPEN):
+        executor.close()
+
+
+def _read_results(owner: weakref.ref[SandboxExecutor], fd: int, generation: int) -> None:
+    """The reader thread: results until the coordinator's pipe ends."""
+    while True:
+        try:
+            body = read_body(fd)
+        except (PeerClosed, FrameError):
+            body = b""
+        executor = owner()
+        if executor is None:
+            return
+        if not body:
+            executor._lost(generation)
+            return
+        executor._received(body)
+        del executor
+
+
+def _remove(root: str) -> None:
+    """Delete a scratch root, whatever is left in it."""
+    from modern_rlhf.sandbox.runtime import scratch
+
+    if root and os.path.isdir(root):
+        scratch.empty(root)
+        with contextlib.suppress(OSError):
+            os.rmdir(root)
+
+
+def _result(data: dict[str, Any] | None, failure: str) -> ExecutionResult:
+    if data is None:
+        return ExecutionResult("infra_error", message=failure or "no result came")
+    known = dict(data)
+    trace = known.pop("trace", None)
+    if known["verdict"] not in VERDICTS:
+        return ExecutionResult("infra_error", message=f"unknown verdict {known['verdict']!r}")
+    if trace:
+        known["trace"] = Trace(
+            tuple(trace["executable"]), tuple(trace["executed"]), trace["failing"]
+        )
+    return ExecutionResult(**known)
+
+
+class ScriptedExecutor:
+    """The fake: verdicts from a list (repeated) or from a function of the program. No processes.
+
+    A verdict is a name or a whole `ExecutionResult`. `programs` records all that was asked.
+    """
+
+    def __init__(
+        self,
+        verdicts: Sequence[Verdict | ExecutionResult]
+        | Callable[[Program], Verdict | ExecutionResult],
+    ) -> None:
+        self._verdicts = verdicts
+        self.programs: list[Program] = []
+        self.closed = False
+
+    def run(
+        self, programs: Sequence[Program], *, progress: Progress | None = None
+    ) -> list[ExecutionResult]:
+        """One result a program, in order.
+
+        Raises:
+            SandboxError: the executor was closed.
+        """
+        if self.closed:
+            raise SandboxError("the executor is closed; make a new one")
+        results = []
+        for done, program in enumerate(programs, start=1):
+            if callable(self._verdicts):
+                verdict = self._verdicts(program)
+            else:
+                verdict = self._verdicts[len(self.programs) % len(self._verdicts)]
+            self.programs.append(program)
+            results.append(self._expand(verdict, program))
+            if progress is not None:
+                progress(done, len(programs))
+        return results
+
+    def _expand(self, verdict: Verdict | ExecutionResult, program: Program) -> ExecutionResult:
+        if isinstance(verdict, ExecutionResult):
+            return verdict
+        count = 1 if isinstance(program.tests, str) else max(1, len(program.tests))
+        passed = count if verdict == "pass" else 0
+        return ExecutionResult(verdict, passed, count, layer=0, loaded=verdict in ("pass", "fail"))
+
+    def close(self) -> None:
+        """Nothing to free."""
+        self.closed = True
+
+    def __enter__(self) -> ScriptedExecutor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

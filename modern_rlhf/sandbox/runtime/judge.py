@@ -1,0 +1,460 @@
+"""One judgement: which processes it takes, what they may use, and the verdict from the outside.
+
+Nothing a candidate prints, exits with or sends is a verdict. It sends values; the checks are made
+here (`lower.py`) or in a tester process that it cannot reach.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from modern_rlhf.sandbox.runtime import lower
+from modern_rlhf.sandbox.runtime.frames import DeadlinePassed, FrameError, PeerClosed
+from modern_rlhf.sandbox.runtime.processes import Child, End, Limits, Zygote, ZygoteLost, overrun
+from modern_rlhf.sandbox.runtime.values import ValueRefused
+
+FIRST_LOOK = 0.05
+"""Seconds before a child's clock is looked at; most programs are done long before."""
+MAX_REPLIES = 16 << 20
+"""Bytes of replies one candidate may send."""
+RECYCLE = 2000
+"""Children after which a zygote is replaced."""
+
+
+class Outcome:
+    """What became of one judgement; `result` is what crosses to the trainer."""
+
+    def __init__(self, tests: int) -> None:
+        self.verdict = ""
+        self.passed, self.run = 0, tests
+        self.first: str | None = None
+        self.message, self.error = "", ""
+        self.loaded = False
+        self.weak = False
+        self.cpu = 0.0
+        self.output = b""
+        self.stdout = b""
+        self.lines: dict[str, Any] = {}
+
+    def settle(self, verdict: str, message: str = "", error: str = "") -> None:
+        """The first verdict stands."""
+        if not self.verdict:
+            self.verdict, self.message, self.error = verdict, message, error
+
+    def result(self, started: float, layer: int) -> dict[str, Any]:
+        """As a frame."""
+        return {
+            "verdict": self.verdict,
+            "tests_passed": self.passed,
+            "tests_run": self.run,
+            "first_failing": self.first,
+            "cpu_seconds": round(self.cpu, 6),
+            "wall_seconds": round(time.monotonic() - started, 6),
+            "output": self.output.decode("utf-8", "replace"),
+            "weak_verdict": self.weak,
+            "layer": layer,
+            "message": self.message,
+            "error_type": self.error,
+            "loaded": self.loaded,
+            "trace": self.lines or None,
+        }
+
+
+class Judge:
+    """Judges programs one after the other with its own zygotes."""
+
+    def __init__(self, spec: dict[str, Any], boot: str) -> None:
+        self.spec, self.boot = spec, boot
+        self.candidates = self._zygote("candidate")
+        self.testers: Zygote | None = None
+        self.plans: dict[tuple[Any, ...], lower.Lowered | None] = {}
+        self.next: Child | None = self.candidates.fork()
+
+    def _zygote(self, name: str) -> Zygote:
+        spec = dict(self.spec)
+        spec["scratch"] = os.path.join(spec["scratch"], name)
+        os.makedirs(spec["scratch"], mode=0o700, exist_ok=True)
+        zygote = Zygote(spec, self.boot)
+        floor = self.candidates.level if hasattr(self, "candidates") else spec["min_layer"]
+        if zygote.level < floor:
+            zygote.close()
+            raise ZygoteLost(f"isolation fell to layer {zygote.level} ({zygote.reasons})")
+        return zygote
+
+    @property
+    def layer(self) -> int:
+        """The layer programs run under."""
+        return self.candidates.level
+
+    def close(self) -> None:
+        """End all children and zygotes."""
+        self.candidates.close()
+        if self.testers is not None:
+            self.testers.close()
+
+    # -- children ----------------------------------------------------------------------------
+
+    def _take(self) -> Child:
+        """The candidate child that waits, and nothing else alive beside it."""
+        child = self.next or self.candidates.fork()
+        self.next = None
+        child.wait_ready()
+        return child
+
+    def _limits(self, job: dict[str, Any]) -> Limits:
+        return Limits(
+            cpu=job["timeout"],
+            output=self.spec["output_limit"],
+            scratch_bytes=self.spec["disk_mb"] << 20,
+            scratch_entries=self.spec["inodes"],
+        )
+
+    def _order(self, job: dict[str, Any], role: str, **more: Any) -> dict[str, Any]:
+        return {
+            "role": role,
+            "cpu": job["timeout"],
+            "memory_mb": self.spec["memory_mb"],
+            "paths": self.spec["extra"],
+            "code": job["code"],
+            **more,
+        }
+
+    def _next_reply(
+        self, outcome: Outcome, limits: Limits, children: list[Child], reading: Child
+    ) -> Any:
+        """The next message of `reading`, or None when the judgement is over (verdict settled)."""
+        look = time.monotonic() + FIRST_LOOK
+        while True:
+            try:
+                message = reading.reader.next(look)
+                if reading.reader.total > MAX_REPLIES:
+                    outcome.settle("output", "the program sent too many values")
+                    return None
+                return message
+            except DeadlinePassed:
+                verdict, wait = overrun(children, limits)
+                if verdict:
+                    outcome.settle(*_overrun_message(verdict, limits))
+                    return None
+                look = time.monotonic() + wait
+            except FrameError as error:
+                outcome.settle("crash", f"the program broke the protocol: {error}")
+                return None
+            except PeerClosed:
+                return None
+
+    def _finish(self, child: Child, outcome: Outcome, limits: Limits, *, expected: bool) -> End:
+        """Kill and reap the child, then the verdicts that only its end can tell."""
+        end = child.zygote.end(child)
+        outcome.cpu += end.cpu
+        room = limits.output - len(outcome.output)
+        outcome.stdout = child.printed(limits.output)
+        outcome.output += outcome.stdout + child.printed(max(0, room), child.err)
+        outcome.output = outcome.output[: limits.output]
+        if child.printed_size() > limits.output:
+            outcome.verdict = ""
+            outcome.settle("output", f"more than {limits.output} bytes printed")
+        if end.entries > limits.scratch_entries or end.size > limits.scratch_bytes:
+            outcome.verdict = ""
+            outcome.settle("fail", "the program filled its scratch folder", "OSError")
+        if not expected:
+            self._death(end, outcome, limits)
+        child.close()
+        return end
+
+    def _death(self, end: End, outcome: Outcome, limits: Limits) -> None:
+        code = end.exit_code
+        if code in (-24, -9) and end.cpu >= 0.9 * limits.cpu:
+            outcome.settle("timeout", f"more than {limits.cpu:g} s of CPU time")
+        elif code == -9:  # a program cannot send this signal to itself
+            outcome.settle("infra_error", "the program was killed from outside the sandbox")
+        elif code < 0:
+            outcome.settle("crash", f"the program died of signal {-code}")
+        else:
+            outcome.settle("crash", f"the program left with exit code {code} before the tests")
+
+    # -- modes -------------------------------------------------------------------------------
+
+    def judge(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The result of one job.
+
+        Raises:
+            ZygoteLost: a helper process died; this judge must be replaced.
+        """
+        started = time.monotonic()
+        outcome = Outcome(0)
+        try:
+            self._run(job, outcome)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, KeyError) as error:
+            outcome.settle("infra_error", f"the tests cannot be used: {error}"[:500])
+        if outcome.verdict == "infra_error":
+            outcome.passed = 0
+        if job.get("trace") and outcome.verdict not in ("syntax", "infra_error"):
+            self._trace(job, outcome)
+        return outcome.result(started, self.layer)
+
+    def _run(self, job: dict[str, Any], outcome: Outcome) -> None:
+        mode, tests = job["mode"], job["tests"]
+        if not (tests.strip() if isinstance(tests, str) else tests):
+            raise ValueError("there are none")
+        if mode == "stdio":
+            self._stdio(job, outcome, cases(tests))
+        elif job["transport"] == "inprocess":
+            self._in_process(job, outcome)
+        else:
+            plan = self._plan(job)
+            if plan is not None:
+                self._calls(job, outcome, plan)
+            else:
+                self._tested(job, outcome)
+        if self.candidates.forks > RECYCLE:
+            self._recycle()
+        elif self.next is None:
+            self.next = self.candidates.fork()
+
+    def _recycle(self) -> None:
+        """A fresh zygote in place of one that has forked many children."""
+        if self.next is not None:
+            self.candidates.end(self.next)
+            self.next.close()
+        self.candidates.close()
+        self.candidates = self._zygote("candidate")
+        self.next = self.candidates.fork()
+
+    def _plan(self, job: dict[str, Any]) -> lower.Lowered | None:
+        tests = job["tests"]
+        key = (
+            tests if isinstance(tests, str) else tuple(tests),
+            job["setup"], job["entry_point"], job["mode"], job["transport"],
+        )  # fmt: skip
+        if key not in self.plans:
+            if len(self.plans) > 256:
+                self.plans.clear()
+            plan = None
+            if job["mode"] == "call":
+                listed = [tests] if isinstance(tests, str) else tests
+                plan = lower.from_cases(listed, job["entry_point"])
+            elif job["mode"] == "assert" and job["transport"] == "auto":
+                plan = lower.lower(tests, job["setup"], job["entry_point"], "assert")
+            self.plans[key] = plan
+        return self.plans[key]
+
+    def _calls(self, job: dict[str, Any], outcome: Outcome, plan: lower.Lowered) -> None:
+        """Tests that are data: all calls in one frame, the checks made here."""
+        limits = self._limits(job)
+        child = self._take()
+        child.send(self._order(job, "candidate", calls=plan.calls))
+        self.next = self.candidates.fork()
+        outcome.run = len(plan.checks)
+        for check in plan.checks:
+            reply = self._next_reply(outcome, limits, [child], child)
+            if type(reply) is not dict:
+                outcome.first = outcome.first or check.source
+                self._finish(child, outcome, limits, expected=False)
+                return
+            if "syntax" in reply or "load" in reply:
+                outcome.first = check.source
+                _loading(outcome, reply)
+                break
+            outcome.loaded = True
+            if self._check(outcome, check, reply):
+                outcome.passed += 1
+            elif outcome.first is None:
+                outcome.first = check.source
+        if outcome.passed == outcome.run:
+            outcome.settle("pass")
+        else:
+            outcome.settle("fail", f"test failed: {outcome.first}"[:500])
+        self._finish(child, outcome, limits, expected=True)
+
+    def _check(self, outcome: Outcome, check: lower.Check, reply: dict[str, Any]) -> bool:
+        if "v" in reply:
+            try:
+                return check.holds(lower.decode(reply["v"]))
+            except ValueRefused as error:
+                reply = {"e": {"type": "ValueRefused", "text": str(error)}}
+        error = reply.get("e")
+        described = error if type(error) is dict else {}
+        name, text = str(described.get("type", "")), str(described.get("text", ""))
+        if name == "MemoryError":
+            outcome.settle("memory", "out of memory", name)
+        if outcome.first is None:
+            outcome.settle("fail", f"{name}: {text}"[:500], name)
+        return False
+
+    def _tested(self, job: dict[str, Any], outcome: Outcome) -> None:
+        """Tests that are code: a tester process calls the candidate through proxies."""
+        limits = self._limits(job)
+        if self.testers is None:
+            self.testers = self._zygote("tester")
+        child = self._take()
+        child.send(self._order(job, "candidate"))
+        tester = self.testers.fork((child.replies, child.job))
+        # the worker keeps no end of the candidate's pipes: each side sees the other's death
+        for fd in (child.replies, child.job):
+            os.close(fd)
+        child.replies = child.job = -1
+        tester.wait_ready()
+        tester.send(
+            {
+                "role": "tester",
+                "cpu": limits.cpu + 2.0,
+                "memory_mb": self.spec["memory_mb"],
+                "paths": self.spec["extra"],
+                **{k: job[k] for k in ("tests", "setup", "entry_point", "mode", "transport")},
+            }
+        )
+        report = self._next_reply(outcome, limits, [child, tester], tester)
+        test_end = self.testers.end(tester)
+        tester.close()
+        if self.testers.forks > RECYCLE:
+            self.testers.close()
+            self.testers = None
+        outcome.run = 1
+        if type(report) is not dict:
+            if test_end.exit_code == 70:
+                outcome.settle("infra_error", "the tests could not be run")
+            elif test_end.exit_code == -9 and test_end.cpu < limits.cpu:
+                outcome.settle("infra_error", "the tester was killed from outside the sandbox")
+            elif test_end.exit_code in (-24, -9):
+                outcome.settle("timeout", "the tests did not end with these values")
+            else:
+                outcome.settle("fail", "the tests died with these values")
+            self._finish(child, outcome, limits, expected=True)
+            return
+        dead = self._report(outcome, report)
+        self._finish(child, outcome, limits, expected=not dead)
+
+    def _report(self, outcome: Outcome, report: dict[str, Any]) -> bool:
+        """Take over a tester's report; whether the candidate died on it."""
+        outcome.run = max(1, int(report.get("run", 1)))
+        if "syntax" in report or "load" in report:
+            _loading(outcome, report)
+            return False
+        outcome.loaded = bool(report.get("loaded"))
+        outcome.passed = int(report.get("passed", 0))
+        outcome.first = report.get("first")
+        if report.get("broken"):
+            outcome.settle("crash", f"the program broke the protocol: {report['broken']}")
+        if report.get("dead"):
+            return True
+        if outcome.passed == outcome.run and report.get("run"):
+            outcome.settle("pass")
+        message, error = str(report.get("message", "")), str(report.get("error", ""))
+        if report.get("memory"):
+            outcome.settle("memory", message or "out of memory", "MemoryError")
+        outcome.settle("fail", message or f"test failed: {outcome.first}"[:500], error)
+        return False
+
+    def _in_process(self, job: dict[str, Any], outcome: Outcome) -> None:
+        limits = self._limits(job)
+        outcome.weak = True
+        child = self._take()
+        wanted = {k: job[k] for k in ("tests", "setup", "entry_point", "mode")}
+        child.send(self._order(job, "inprocess", **wanted))
+        report = self._next_reply(outcome, limits, [child], child)
+        dead = type(report) is not dict
+        if type(report) is dict:
+            self._report(outcome, report)
+        outcome.run = max(1, outcome.run)
+        self._finish(child, outcome, limits, expected=not dead)
+
+    def _stdio(self, job: dict[str, Any], outcome: Outcome, pairs: list[tuple[str, str]]) -> None:
+        """Each case in a process of its own; the expected output never enters it."""
+        outcome.run = len(pairs)
+        outcome.loaded = True
+        limits = self._limits(job)
+        for index, (given, expected) in enumerate(pairs):
+            one = Outcome(1)
+            child = self._take()
+            child.send(self._order(job, "stdio", stdin=given))
+            last: dict[str, Any] = {}
+            while True:
+                message = self._next_reply(one, limits, [child], child)
+                if type(message) is not dict:
+                    break
+                last = message
+            ended = not one.verdict
+            end = self._finish(child, one, limits, expected=True)
+            if "syntax" in last:
+                one.settle("syntax", str(last["syntax"]), str(last.get("type", "")))
+            elif ended and end.exit_code < 0:
+                self._death(end, one, limits)
+            elif ended and end.exit_code:
+                _loading(one, last) if "load" in last else None
+                one.settle("crash", f"exit code {end.exit_code}")
+            elif not same_text(one.stdout, expected):
+                one.settle("fail", f"case {index + 1}: the output differs")
+            one.settle("pass")
+            outcome.cpu += one.cpu
+            outcome.output = (outcome.output + one.output)[: limits.output]
+            if one.verdict == "pass":
+                outcome.passed += 1
+                continue
+            if outcome.first is None:
+                outcome.first = given[:2000]
+            outcome.settle(one.verdict, one.message, one.error)
+            if one.verdict in ("syntax", "timeout", "output", "memory"):
+                break
+        outcome.settle("pass")
+
+    def _trace(self, job: dict[str, Any], outcome: Outcome) -> None:
+        """Run the candidate once more under a tracer; nothing of it touches the verdict."""
+
+
+def _overrun_message(verdict: str, limits: Limits) -> tuple[str, str]:
+    if verdict == "timeout":
+        return verdict, f"more than {limits.cpu:g} s of CPU time, or stalled"
+    if verdict == "output":
+        return verdict, f"more than {limits.output} bytes printed"
+    return "fail", "the program filled its scratch folder"
+
+
+def _loading(outcome: Outcome, reply: dict[str, Any]) -> None:
+    """The verdict of a program whose body did not run to its end."""
+    if "syntax" in reply:
+        outcome.settle("syntax", str(reply["syntax"]), str(reply.get("type", "")))
+        return
+    error = reply["load"] if type(reply["load"]) is dict else {}
+    name, text = str(error.get("type", "")), str(error.get("text", ""))
+    verdict = "memory" if name == "MemoryError" else "fail"
+    outcome.settle(verdict, f"{name}: {text}"[:500], name)
+
+
+def cases(tests: Any) -> list[tuple[str, str]]:
+    """(input, expected output) pairs of stdio tests.
+
+    Raises:
+        ValueError: not JSON of a known shape.
+    """
+    pairs: list[tuple[str, str]] = []
+    for source in [tests] if isinstance(tests, str) else tests:
+        case = json.loads(source)
+        if "inputs" in case:
+            if len(case["inputs"]) != len(case["outputs"]):
+                raise ValueError("as many outputs as inputs are needed")
+            pairs += list(zip(case["inputs"], case["outputs"], strict=True))
+        else:
+            pairs.append((case.get("input", ""), case["output"]))
+    if not pairs:
+        raise ValueError("there are none")
+    return [(str(given), str(expected)) for given, expected in pairs]
+
+
+def same_text(printed: bytes, expected: str) -> bool:
+    """Equal lines, with blanks at line ends and empty lines at the end forgiven."""
+    try:
+        text = printed.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return _lines(text) == _lines(expected)
+
+
+def _lines(text: str) -> list[str]:
+    lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines

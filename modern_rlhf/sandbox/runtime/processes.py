@@ -1,0 +1,313 @@
+"""The worker's handle on a zygote and on the child that does the current job (POSIX).
+
+A child is forked ahead of its job and waits for it. While it works, `Child.overrun` looks at its
+clock: CPU time decides; wall time counts only where nothing ran although it could have (a sleep, a
+lock), because time spent waiting for a busy processor is not the program's fault.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from modern_rlhf.sandbox.runtime import scratch
+from modern_rlhf.sandbox.runtime.frames import (
+    MAX_REPLY,
+    DeadlinePassed,
+    FrameError,
+    FrameReader,
+    PeerClosed,
+    pack,
+    read_exactly,
+    read_frame,
+    write_all,
+)
+from modern_rlhf.sandbox.runtime.zygote import END, PID
+
+WALL_FACTOR, WALL_EXTRA = 20.0, 20.0
+"""The last fence: no judgement lasts longer than factor x timeout + extra seconds."""
+START_SECONDS = 60.0
+"""Time a child has to come up on a crowded machine."""
+ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "PATH": "/usr/bin:/bin",
+    "PYTHONHASHSEED": "0",
+    "PYTHONSAFEPATH": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+}
+"""All that generated code finds in its environment, beside HOME and TMPDIR (the scratch)."""
+
+
+class ZygoteLost(Exception):
+    """A zygote died or did not start; the judgement cannot be made by it."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a child ended."""
+
+    status: int
+    cpu: float
+    peak_kib: int
+    entries: int
+    size: int
+
+    @property
+    def exit_code(self) -> int:
+        """0-255 for an exit, minus the signal's number for a death by signal."""
+        return os.waitstatus_to_exitcode(self.status)
+
+
+def interpreter() -> list[str]:
+    """The command of a clean interpreter; -I and -S but for the fixed hash seed, which -I ignores."""
+    executable = getattr(sys, "_base_executable", None) or sys.executable
+    return [executable, "-s", "-S", "-X", "utf8"]
+
+
+class Zygote:
+    """One zygote process and its children, oldest first."""
+
+    def __init__(self, spec: dict[str, Any], boot: str) -> None:
+        self.spec, self.boot = dict(spec), boot
+        self.children: list[Child] = []
+        self.forks = 0
+        for highest in range(int(spec["highest"]), -1, -1):
+            self.spec["highest"] = highest
+            hello = self._start()
+            if "failed" not in hello:
+                break
+        self.level: int = hello["level"]
+        self.reasons: list[str] = hello["reasons"]
+        self.folder: str = hello["scratch"]
+
+    def _start(self) -> dict[str, Any]:
+        ours, theirs = socket.socketpair()
+        try:
+            spec = _json({**self.spec, "control": theirs.fileno()})
+            self.process = subprocess.Popen(
+                [*interpreter(), self.boot, "zygote", spec],
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                cwd="/",
+            )
+        finally:
+            theirs.close()
+        self.control = ours
+        self.control.settimeout(None)
+        fd = ours.fileno()
+        try:
+            self.pid = int(read_frame(fd, 1 << 16)["pid"])
+            hello: dict[str, Any] = read_frame(fd, 1 << 16)
+            if self.pid != self.process.pid:
+                self.process.wait()
+            if "failed" not in hello:
+                write_all(fd, pack({}))
+        except PeerClosed as error:
+            raise ZygoteLost(f"the zygote did not start: {error}") from None
+        return hello
+
+    def fork(self, extra: tuple[int, ...] = ()) -> Child:
+        """Ask for a child; it waits for its job.
+
+        Raises:
+            ZygoteLost: the zygote is gone.
+        """
+        child = Child(self)
+        try:
+            socket.send_fds(self.control, [b"F"], [*child.theirs, *extra])
+        except OSError as error:
+            child.close()
+            raise ZygoteLost(str(error)) from None
+        for fd in child.theirs[2:]:
+            os.close(fd)
+        child.theirs = ()
+        self.children.append(child)
+        self.forks += 1
+        return child
+
+    def end(self, child: Child) -> End:
+        """Kill and reap the oldest child and empty the scratch.
+
+        Raises:
+            ZygoteLost: the zygote is gone.
+        """
+        if self.children.pop(0) is not child:
+            raise RuntimeError("children end in the order they were forked")
+        try:
+            self.control.sendall(b"E")
+            end = End(*END.unpack(read_exactly(self.control.fileno(), END.size)))
+        except (OSError, PeerClosed) as error:
+            raise ZygoteLost(str(error)) from None
+        if end.status == -1:
+            raise ZygoteLost("the zygote could not fork")
+        return end
+
+    def watch(self) -> int:
+        """The pid, as this process sees it, of the oldest child; 0 when it cannot be known."""
+        try:
+            self.control.sendall(b"W")
+            data, fds, _, _ = socket.recv_fds(self.control, PID.size, 1)
+        except OSError as error:
+            raise ZygoteLost(str(error)) from None
+        if len(data) != PID.size:
+            raise ZygoteLost("end of file")
+        (pid,) = PID.unpack(data)
+        for fd in fds:
+            with contextlib.suppress(OSError):
+                with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
+                    for line in info:
+                        if line.startswith("Pid:"):
+                            pid = int(line.split()[1])
+            os.close(fd)
+        return 0 if self.level == 2 and not fds else max(0, pid)
+
+    def close(self) -> None:
+        """Hang up; the zygote kills its children and leaves."""
+        for child in self.children:
+            child.close()
+        self.children.clear()
+        with contextlib.suppress(OSError):
+            self.control.close()
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self.process.wait(timeout=0.01)
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, 9)
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self.process.wait(timeout=5)
+        with contextlib.suppress(OSError):
+            os.waitpid(self.pid, 0)
+
+
+def _json(value: Any) -> str:
+    return pack(value)[4:].decode("ascii")
+
+
+def _capture_file() -> int:
+    """A file without a name for what the child prints."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("output", os.MFD_CLOEXEC)
+    import tempfile
+
+    fd, path = tempfile.mkstemp()
+    os.unlink(path)
+    return fd
+
+
+class Child:
+    """One forked child: where its job goes, where its replies come from, what it printed."""
+
+    def __init__(self, zygote: Zygote) -> None:
+        self.zygote = zygote
+        job_read, self.job = os.pipe()
+        self.replies, reply_write = os.pipe()
+        self.out, self.err = _capture_file(), _capture_file()
+        self.theirs: tuple[int, ...] = (self.out, self.err, job_read, reply_write)
+        self.reader = FrameReader(self.replies, limit=MAX_REPLY)
+        self.started = 0.0
+        self.pid = -1
+
+    def send(self, job: dict[str, Any]) -> None:
+        """Give it its job; a child that is gone shows when replies are read."""
+        self.started = time.monotonic()
+        with contextlib.suppress(PeerClosed):
+            write_all(self.job, pack(job))
+
+    def wait_ready(self) -> None:
+        """Wait until it says that it is confined; a child that cannot be confined never runs.
+
+        Raises:
+            ZygoteLost: it died first, or did not come in time.
+        """
+        try:
+            self.reader.next(time.monotonic() + START_SECONDS)
+        except (PeerClosed, DeadlinePassed, FrameError) as error:
+            said = self.printed(4000, self.err).decode("utf-8", "replace").strip()
+            raise ZygoteLost(
+                f"a child could not be confined: {error or 'too late'} {said[-400:]}"
+            ) from None
+
+    def printed(self, limit: int, fd: int | None = None) -> bytes:
+        """The first `limit` bytes of what it printed (standard output unless told otherwise)."""
+        return os.pread(self.out if fd is None else fd, limit, 0)
+
+    def printed_size(self) -> int:
+        """Bytes printed to both streams so far."""
+        return os.fstat(self.out).st_size + os.fstat(self.err).st_size
+
+    def close(self) -> None:
+        """Close all descriptors of ours."""
+        for fd in (self.job, self.replies, self.out, self.err, *self.theirs):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+@dataclass
+class Limits:
+    """What one child may use."""
+
+    cpu: float
+    output: int
+    scratch_bytes: int
+    scratch_entries: int
+
+
+def overrun(children: list[Child], limits: Limits) -> tuple[str, float]:
+    """Whether the children of one judgement went too far, and seconds until the next look.
+
+    Returns `("timeout" | "output" | "files" | "", wait)`.
+    """
+    now = time.monotonic()
+    wall = now - children[0].started
+    used, waited, known = 0.0, 0.0, True
+    longest = 0.0
+    for child in children:
+        if child.pid < 0:
+            child.pid = child.zygote.watch()
+        cpu, delay = clocks(child.pid)
+        known = known and cpu >= 0
+        longest = max(longest, cpu)
+        used += max(0.0, cpu)
+        waited += delay
+    if longest >= limits.cpu:
+        return "timeout", 0.0
+    if any(child.printed_size() > limits.output for child in children):
+        return "output", 0.0
+    for child in children:
+        if child.zygote.level < 2:
+            entries, size = scratch.usage(
+                child.zygote.folder, entries=limits.scratch_entries, size=limits.scratch_bytes
+            )
+            if entries > limits.scratch_entries or size > limits.scratch_bytes:
+                return "files", 0.0
+    idle = wall - used - waited if known else 0.0
+    if idle > limits.cpu + 0.5 or wall > WALL_FACTOR * limits.cpu + WALL_EXTRA:
+        return "timeout", 0.0
+    return "", min(0.05, max(0.005, limits.cpu - longest))
+
+
+def clocks(pid: int) -> tuple[float, float]:
+    """(CPU seconds, seconds ready to run but waiting for a processor) of all threads; -1 unknown."""
+    if pid <= 0:
+        return -1.0, 0.0
+    try:
+        cpu = time.clock_gettime((~pid << 3) | 2)  # the process's CPU clock, as clock_getcpuclockid
+    except OSError:
+        return -1.0, 0.0
+    delay = 0.0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as stat:
+                delay += int(stat.read().split()[1]) / 1e9
+    return cpu, delay

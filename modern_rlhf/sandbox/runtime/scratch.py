@@ -1,0 +1,117 @@
+"""Emptying and measuring a scratch folder that hostile programs wrote in.
+
+Nothing found is opened but folders, and those by descriptor without following links, so that a
+symbolic link, a fifo or a swapped folder leads nowhere. Depth costs no recursion and one descriptor
+a level is avoided by moving deep folders up. Folders of mode 000 are made accessible first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+def usage(path: str, *, entries: int, size: int) -> tuple[int, int]:
+    """(entries, bytes) below `path`; stops counting soon after either bound is passed."""
+    seen, used = 0, 0
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as items:
+                for item in items:
+                    seen += 1
+                    with contextlib.suppress(OSError):
+                        info = item.stat(follow_symlinks=False)
+                        used += getattr(info, "st_blocks", info.st_size // 512) * 512
+                        if stat.S_ISDIR(info.st_mode) and len(folder) < 3500:
+                            waiting.append(item.path)
+                    if seen > entries or used > size:
+                        return seen, used
+        except OSError:
+            continue
+    return seen, used
+
+
+def is_empty(path: str) -> bool:
+    """True when the folder can be listed and holds nothing."""
+    try:
+        with os.scandir(path) as items:
+            return next(items, None) is None
+    except OSError:
+        return False
+
+
+def empty(path: str) -> bool:
+    """Remove everything below `path` but not `path` itself; True when nothing is left."""
+    if is_empty(path):
+        return True
+    if os.supports_dir_fd and os.unlink in os.supports_dir_fd:
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+        with contextlib.suppress(OSError):
+            root = os.open(path, _FLAGS)
+            try:
+                _empty_folder(root)
+            finally:
+                os.close(root)
+    else:
+        _empty_by_path(path)
+    return is_empty(path)
+
+
+def _empty_folder(root: int) -> None:
+    """Empty the folder `root`: files go, folders are moved up to `root` and emptied there."""
+    counter = 0
+    queue = _clear(root, root, counter)
+    while queue:
+        name = queue.pop()
+        try:
+            with contextlib.suppress(OSError):
+                os.chmod(name, 0o700, dir_fd=root)
+            folder = os.open(name, _FLAGS, dir_fd=root)
+        except OSError:
+            continue
+        try:
+            counter += 1
+            queue += _clear(folder, root, counter)
+        finally:
+            os.close(folder)
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=root)
+
+
+def _clear(folder: int, root: int, counter: int) -> list[str]:
+    """Unlink the files of `folder`; its folders are renamed into `root`, whose names are returned."""
+    found: list[str] = []
+    for index, name in enumerate(os.listdir(folder)):
+        try:
+            os.unlink(name, dir_fd=folder)
+            continue
+        except OSError:
+            pass
+        target = name if folder == root else f".{counter}.{index}.{os.getpid()}"
+        try:
+            if folder != root:
+                with contextlib.suppress(OSError):  # moving a folder needs write access to it
+                    os.chmod(name, 0o700, dir_fd=folder)
+                os.rename(name, target, src_dir_fd=folder, dst_dir_fd=root)
+            found.append(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.rmdir(name, dir_fd=folder)
+    return found
+
+
+def _empty_by_path(path: str) -> None:
+    for parent, folders, files in os.walk(path, topdown=False):
+        for name in files:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(parent, name))
+        for name in folders:
+            target = os.path.join(parent, name)
+            with contextlib.suppress(OSError):
+                os.unlink(target) if os.path.islink(target) else os.rmdir(target)

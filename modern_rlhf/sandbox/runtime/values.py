@@ -1,0 +1,289 @@
+"""Values as data: the only way anything crosses between candidate and tests.
+
+Only *exact* types cross by value. An instance of a subclass of a built-in crosses as the data of its
+base class, read with the base class's own methods, so an overridden `__eq__`, `items` or `__iter__`
+stays behind. Anything else is given to the `other` hook of the encoder (a handle, a callback) or is
+refused. A value is JSON with one convention: a JSON object is always `{tag: payload}`.
+
+Bounds: depth 60, about 4 MiB, integers of 16 Mbit; integers above 2**53 cross as hex. A set or dict
+whose keys share their hash too often is refused (the receiver would spend quadratic time on it).
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import fractions
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+from typing import Any
+
+MAX_DEPTH = 60
+MAX_BYTES = 4 << 20
+MAX_INT_BITS = 16 << 20
+_SAFE = 1 << 53
+
+
+class ValueRefused(Exception):
+    """The value cannot cross: too deep, too large, or of a type that has no data form."""
+
+
+Other = Callable[[Any], Any]
+
+
+def refuse(value: Any) -> Any:
+    """The `other` hook that lets nothing but data cross."""
+    raise ValueRefused(f"a value of type {type(value).__name__} cannot cross as data")
+
+
+def _number(value: Any) -> Any:
+    return value if -_SAFE <= value <= _SAFE else {"int": hex(value)}
+
+
+class Encoder:
+    """Values to JSON-able data. `other(value)` returns the payload for types without a data form."""
+
+    def __init__(self, other: Other = refuse) -> None:
+        self._other = other
+        self._room = 0
+
+    def __call__(self, value: Any) -> Any:
+        """Encode one value.
+
+        Raises:
+            ValueRefused: see the class.
+        """
+        self._room = MAX_BYTES
+        return self._encode(value, 0)
+
+    def _spend(self, size: int) -> None:
+        self._room -= size
+        if self._room < 0:
+            raise ValueRefused(f"the value is larger than {MAX_BYTES} bytes")
+
+    def _items(self, values: Iterable[Any], depth: int) -> list[Any]:
+        return [self._encode(value, depth) for value in values]
+
+    def _pairs(self, pairs: Iterable[tuple[Any, Any]], depth: int) -> list[Any]:
+        return [[self._encode(key, depth), self._encode(value, depth)] for key, value in pairs]
+
+    def _encode(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if kind is str:
+            self._spend(len(value) + 2)
+            return value
+        self._spend(4)
+        if value is None or kind is bool or kind is float:
+            return value
+        if kind is int:
+            if -_SAFE <= value <= _SAFE:
+                return value
+            bits = value.bit_length()
+            self._spend(bits >> 2)
+            if bits > MAX_INT_BITS:
+                raise ValueRefused(f"an integer of {bits} bits is too large to cross")
+            return {"int": hex(value)}
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueRefused(f"the value is nested deeper than {MAX_DEPTH}")
+        if kind is list:
+            return self._items(value, depth)
+        if kind is tuple:
+            return {"tuple": self._items(value, depth)}
+        if kind is dict:
+            return {"dict": self._pairs(value.items(), depth)}
+        if kind is set:
+            return {"set": self._items(value, depth)}
+        rare = self._rare(value, kind, depth)
+        if rare is not None:
+            return rare
+        return self._based(value, kind, depth)
+
+    def _rare(self, value: Any, kind: type, depth: int) -> Any:
+        """Exact types of the standard library that tests compare by value."""
+        if kind is frozenset:
+            return {"frozenset": self._items(value, depth)}
+        if kind is bytes or kind is bytearray:
+            self._spend(2 * len(value))
+            return {kind.__name__: value.hex()}
+        if kind is complex:
+            return {"complex": [value.real, value.imag]}
+        if kind is range:
+            return {"range": [_number(value.start), _number(value.stop), _number(value.step)]}
+        if kind is type(Ellipsis):
+            return {"ellipsis": 0}
+        if kind is collections.Counter or kind is collections.OrderedDict:
+            return {kind.__name__: self._pairs(dict.items(value), depth)}
+        if kind is collections.defaultdict:
+            return {"defaultdict": self._pairs(dict.items(value), depth)}
+        if kind is collections.deque:
+            return {"deque": [self._items(value, depth), value.maxlen]}
+        if kind is type({}.keys()):
+            return {"dict_keys": self._items(value, depth)}
+        if kind is type({}.values()):
+            return {"dict_values": self._items(value, depth)}
+        if kind is type({}.items()):
+            return {"dict_items": self._pairs(value, depth)}
+        if kind is decimal.Decimal:
+            return {"Decimal": str(value)}
+        if kind is fractions.Fraction:
+            return {"Fraction": [_number(value.numerator), _number(value.denominator)]}
+        if kind is datetime.timedelta:
+            return {"timedelta": [value.days, value.seconds, value.microseconds]}
+        if kind is datetime.date:
+            return {"date": value.isoformat()}
+        if kind is datetime.datetime or kind is datetime.time:
+            if value.tzinfo is None or type(value.tzinfo) is datetime.timezone:
+                return {kind.__name__: value.isoformat()}
+        return None
+
+    def _based(self, value: Any, kind: type, depth: int) -> Any:
+        """Instances of subclasses as the data of their base; the rest goes to the hook."""
+        bases = type.mro(kind) if type(kind) is type else list(getattr(kind, "__mro__", ()))
+        if kind.__module__ == "numpy" and "generic" in [base.__name__ for base in bases]:
+            return self._encode(value.item(), depth)
+        if int in bases:
+            return self._encode(int.__int__(value), depth)
+        if float in bases:
+            return float.__float__(value)
+        if str in bases:
+            return self._encode(str.__getitem__(value, slice(None)), depth)
+        if bytes in bases:
+            return self._encode(bytes.__getitem__(value, slice(None)), depth)
+        if tuple in bases:
+            items = self._items(tuple.__iter__(value), depth)
+            fields = getattr(kind, "_fields", None)
+            if type(fields) is tuple and len(fields) == len(items) <= 255:
+                names = [name for name in fields if type(name) is str and len(name) < 100]
+                if len(names) == len(items):
+                    return {"namedtuple": [kind.__name__[:100], names, items]}
+            return {"tuple": items}
+        if list in bases:
+            return self._items(list.__iter__(value), depth)
+        if dict in bases:
+            return {"dict": self._pairs(dict.items(value), depth)}
+        if set in bases:
+            return {"set": self._items(set.__iter__(value), depth)}
+        if frozenset in bases:
+            return {"frozenset": self._items(frozenset.__iter__(value), depth)}
+        return self._other(value)
+
+
+class NamedFields(tuple[Any, ...]):
+    """What a named tuple is on the receiving side: a tuple whose fields have names."""
+
+    _fields: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        body = ", ".join(f"{n}={v!r}" for n, v in zip(self._fields, self, strict=False))
+        return f"{type(self).__name__}({body})"
+
+
+def _named(payload: Any) -> Any:
+    name, fields, items = payload
+    if len(fields) != len(items) or not all(type(n) is str and n.isidentifier() for n in fields):
+        raise ValueRefused("malformed named tuple")
+    space: dict[str, Any] = {n: property(itemgetter(i)) for i, n in enumerate(fields)}
+    space = {n: v for n, v in space.items() if not n.startswith("_")}
+    return type(str(name), (NamedFields,), {**space, "_fields": tuple(fields)})(items)
+
+
+def _distinct_hashes(keys: list[Any]) -> list[Any]:
+    if len(keys) > 64 and len(keys) - len({hash(key) for key in keys}) > 8 + len(keys) // 10:
+        raise ValueRefused("keys of a set or dict collide")
+    return keys
+
+
+class Decoder:
+    """JSON-able data to values. `handle(tag, payload)` makes what is not data."""
+
+    def __init__(self, handle: Callable[[str, Any], Any] | None = None) -> None:
+        self._handle = handle
+
+    def __call__(self, data: Any) -> Any:
+        """Decode one value.
+
+        Raises:
+            ValueRefused: malformed data, too deep, or a tag that is not known.
+        """
+        try:
+            return self._decode(data, 0)
+        except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+            raise ValueRefused(f"malformed value: {error}") from None
+
+    def _decode(self, data: Any, depth: int) -> Any:
+        kind = type(data)
+        if kind is list:
+            if depth >= MAX_DEPTH:
+                raise ValueRefused(f"the value is nested deeper than {MAX_DEPTH}")
+            depth += 1
+            return [self._decode(item, depth) for item in data]
+        if kind is not dict:
+            return data
+        if depth >= MAX_DEPTH:
+            raise ValueRefused(f"the value is nested deeper than {MAX_DEPTH}")
+        ((tag, payload),) = data.items()
+        return self._tagged(tag, payload, depth + 1)
+
+    def _list(self, payload: Any, depth: int) -> list[Any]:
+        if type(payload) is not list:
+            raise ValueRefused("malformed value: a list was expected")
+        return [self._decode(item, depth) for item in payload]
+
+    def _dict(self, payload: Any, depth: int) -> dict[Any, Any]:
+        pairs = [(self._decode(k, depth), self._decode(v, depth)) for k, v in payload]
+        _distinct_hashes([key for key, _ in pairs])
+        return dict(pairs)
+
+    def _tagged(self, tag: str, payload: Any, depth: int) -> Any:
+        if tag == "tuple":
+            return tuple(self._list(payload, depth))
+        if tag == "dict":
+            return self._dict(payload, depth)
+        if tag == "set":
+            return set(_distinct_hashes(self._list(payload, depth)))
+        if tag == "int":
+            if type(payload) is not str or len(payload) > MAX_INT_BITS // 4 + 8:
+                raise ValueRefused("malformed integer")
+            return int(payload, 16)
+        if tag == "frozenset":
+            return frozenset(_distinct_hashes(self._list(payload, depth)))
+        if tag in ("bytes", "bytearray"):
+            raw = bytes.fromhex(payload)
+            return raw if tag == "bytes" else bytearray(raw)
+        if tag == "complex":
+            return complex(float(payload[0]), float(payload[1]))
+        if tag == "range":
+            return range(*self._list(payload, depth))
+        if tag == "ellipsis":
+            return ...
+        if tag == "Counter":
+            return collections.Counter(self._dict(payload, depth))
+        if tag == "OrderedDict":
+            return collections.OrderedDict(self._dict(payload, depth))
+        if tag == "defaultdict":
+            return collections.defaultdict(None, self._dict(payload, depth))
+        if tag == "deque":
+            return collections.deque(self._list(payload[0], depth), payload[1])
+        if tag == "dict_keys":
+            keys = _distinct_hashes(self._list(payload, depth))
+            return dict.fromkeys(keys).keys()
+        if tag == "dict_values":
+            return dict(enumerate(self._list(payload, depth))).values()
+        if tag == "dict_items":
+            return self._dict(payload, depth).items()
+        if tag == "namedtuple":
+            return _named([payload[0], payload[1], self._list(payload[2], depth)])
+        if tag == "Decimal":
+            return decimal.Decimal(payload)
+        if tag == "Fraction":
+            return fractions.Fraction(*self._list(payload, depth))
+        if tag == "timedelta":
+            return datetime.timedelta(*self._list(payload, depth))
+        if tag in ("date", "time", "datetime"):
+            kind: Any = getattr(datetime, tag)
+            return kind.fromisoformat(payload)
+        if self._handle is None:
+            raise ValueRefused(f"a {tag} cannot be read as data here")
+        return self._handle(tag, payload)
