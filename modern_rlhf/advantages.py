@@ -25,7 +25,7 @@ GroupKind = Literal["grpo", "dr_grpo", "dapo"]
 
 
 def scorable_mask(mask: Tensor, valid: Tensor) -> Tensor:
-    """`mask` (B, R) with every token of an unscorable sample (`valid` (B,) False) taken out, bool."""
+    """`mask` (B, R) without the tokens of unscorable samples (`valid` (B,) False), as bool."""
     return real_positions(mask) & real_positions(valid)[:, None]
 
 
@@ -242,7 +242,7 @@ def moving_average_baseline(
 
 
 def _centred(scores: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Scores minus their group's mean over scorable samples, and how many those are, (P, G), (P, 1).
+    """Scores minus the group's mean over scorable samples, (P, G), and their number, (P, 1).
 
     Groups are first shifted to start at 0, so that equal scores are centred to exactly 0: the mean
     of three 0.1s is not 0.1 in floating point.

@@ -26,21 +26,17 @@ def kto_kl(
     *,
     policy_mismatched: Tensor,
     reference_mismatched: Tensor,
-    denominator: Tensor | float | None = None,
 ) -> Tensor:
     """The KL estimate z: mean log-ratio of mismatched pairs, cut at 0; a detached scalar.
 
     Args:
-        policy_mismatched: (B,) summed log-probabilities of answer i+1 under prompt i.
+        policy_mismatched: (B,) summed log-probabilities of the answer to prompt i+1 under prompt i,
+            for the whole optimiser batch (gathered from every process).
         reference_mismatched: (B,) under the reference.
-        denominator: number of pairs when this is one process's share: sum the *uncut* means then,
-            which is what is returned with a denominator given, and cut the sum at 0 yourself.
     """
     assert_same_shape(policy=policy_mismatched, reference=reference_mismatched)
-    total = (policy_mismatched - reference_mismatched).detach().sum()
-    if denominator is not None:
-        return divide(total, denominator)
-    return (total / max(policy_mismatched.numel(), 1)).clamp(min=0.0)
+    log_ratios = (policy_mismatched - reference_mismatched).detach()
+    return (log_ratios.sum() / max(log_ratios.numel(), 1)).clamp(min=0.0)
 
 
 def kto_balanced_weights(n_desirable: int, n_undesirable: int) -> tuple[float, float]:
@@ -85,10 +81,9 @@ def kto_loss(
         denominator: sum of `weights` over the whole optimiser batch (D34); None: of these answers.
 
     Returns:
-        The loss, and detached `kl` times this micro-batch's share, `rewards_desirable`,
-        `rewards_undesirable`, `desirable_fraction`: all under the same denominator, so that they
-        add up. The two rewards are sums over their label, to be divided by the fraction of that
-        label: rewards_desirable / desirable_fraction is the mean.
+        The loss, and detached `kl`, `rewards_desirable`, `rewards_undesirable` and
+        `desirable_fraction`, all under the loss's denominator, so that they add up. A reward here
+        is summed over its label only: divided by that label's fraction it is the label's mean.
     """
     assert_same_shape(policy=policy, reference=reference, labels=labels, weights=weights)
     desirable = real_positions(labels)

@@ -1,21 +1,21 @@
 """Losses on preference pairs: DPO and its family, one pure function a kind.
 
-In: log-probabilities of whole responses, summed over their tokens. With
-l = log policy - log reference of a response, h = l_chosen - l_rejected, and, where a method is
-length-normalised, bars for "divided by the number of response tokens":
+In: log-probabilities of whole responses, summed over their tokens. l is log policy - log reference
+of a response, h = l_chosen - l_rejected, s the logistic function; `/n` says that each response's
+value is divided by its number of tokens first, p that there is no reference:
 
-    sigmoid   -log s(beta h), smoothed                                 DPO 2305.18290 eq. 7; no normalisation
-    ipo       (hbar - 1 / (2 beta))^2                                  IPO 2310.12036 eq. 17; normalised
-    hinge     max(0, 1 - beta h)                                       SLiC 2305.10425, as in RSO; none
-    robust    (-(1-e) log s(beta h) + e log s(-beta h)) / (1 - 2e)     rDPO 2403.00409 eq. 12; none
-    simpo     -log s(beta (pbar_c - pbar_r) - gamma), no reference     SimPO 2405.14734 eq. 6; normalised
-    orpo      -beta log s(log odds(pbar_c) - log odds(pbar_r)), no ref ORPO 2403.07691 eq. 7; normalised
-    nca       -log s(beta l_c) - (log s(-beta l_c) + log s(-beta l_r)) / 2   NCA 2402.05369; none
-    apo_zero  1 - s(beta l_c) + s(beta l_r)                            APO 2408.06266 eq. 7; none
+    sigmoid   -log s(beta h), smoothed                                  DPO   2305.18290 eq. 7
+    ipo       (h/n - 1 / (2 beta))^2                                    IPO   2310.12036 eq. 17
+    hinge     max(0, 1 - beta h)                                        SLiC  2305.10425
+    robust    (-(1-e) log s(beta h) + e log s(-beta h)) / (1 - 2e)      rDPO  2403.00409 eq. 12
+    simpo     -log s(beta (p_c/n - p_r/n) - gamma)                      SimPO 2405.14734 eq. 6
+    orpo      -beta log s(log odds(p_c/n) - log odds(p_r/n))            ORPO  2403.07691 eq. 7
+    nca       -log s(beta l_c) - (log s(-beta l_c) + log s(-beta l_r))/2  NCA 2402.05369
+    apo_zero  1 - s(beta l_c) + s(beta l_r)                             APO   2408.06266 eq. 7
 
-IPO's paper does not speak of normalisation; its authors report results with it, and trl does it too.
-ORPO is the odds-ratio term alone: its SFT term is `losses.sft`, added by the trainer.
-`preference_loss` is the one way in for trainers: the table `KINDS` names, for each kind, its function.
+IPO's paper does not speak of dividing by the length; its authors' results do it, and so does trl.
+ORPO here is the odds-ratio term alone: its SFT term is `losses.sft`, added by the trainer.
+`preference_loss` is the way in for trainers; `KINDS` is the table of the functions it chooses from.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def ipo_loss(*, mean_margin: Tensor, beta: float) -> Tensor:
 
 
 def hinge_loss(*, margin: Tensor, beta: float) -> Tensor:
-    """SLiC-HF's hinge on DPO's margin: no gradient once beta h >= 1. Not length-normalised. (B,)."""
+    """SLiC's hinge on DPO's margin, (B,), not length-normalised; no gradient once beta h >= 1."""
     return torch.relu(1.0 - beta * margin)
 
 
@@ -78,10 +78,10 @@ def simpo_loss(*, mean_chosen: Tensor, mean_rejected: Tensor, beta: float, gamma
 
 
 def orpo_loss(*, mean_chosen: Tensor, mean_rejected: Tensor, beta: float) -> Tensor:
-    """ORPO's odds-ratio term (its lambda is `beta`): reference-free, log-probabilities per token (B,).
+    """ORPO's odds-ratio term (`beta` is its lambda): reference-free, log-probabilities per token.
 
     log odds(p) = log p - log(1 - p). A per-token log-probability of 0 (p = 1) has infinite odds, so
-    it is cut at -1e-6. Returns (B,).
+    it is cut at -1e-6. Takes and returns (B,).
     """
     log_odds = _log_odds(mean_chosen) - _log_odds(mean_rejected)
     return -beta * logsigmoid(log_odds)
@@ -227,19 +227,19 @@ def preference_loss(
         policy_chosen, policy_rejected: (B,) summed log-probabilities, with gradient.
         chosen_lengths, rejected_lengths: (B,) numbers of response tokens.
         beta: strength; for `ipo` its tau, for `orpo` its lambda.
-        reference_chosen, reference_rejected: (B,) under the reference; ignored by `simpo` and `orpo`.
+        reference_chosen, reference_rejected: (B,) of the reference; `simpo` and `orpo` need none.
         label_smoothing: share of labels taken to be wrong, `sigmoid` and `robust` only, below 0.5.
         simpo_gamma: target margin of `simpo`.
         weights: (B,) weight of each pair (rater weight), 1 by default.
         denominator: sum of the weights over the whole optimiser batch (D34); None: of these pairs.
 
     Returns:
-        The loss, and detached means: `rewards_chosen`, `rewards_rejected` (beta times the log-ratio,
-        per token where the kind is length-normalised), `rewards_margin`, `rewards_accuracy`,
-        `log_probs_chosen`, `log_probs_rejected` (sums over tokens).
+        The loss, and detached means: `rewards_chosen`, `rewards_rejected` (beta times the
+        log-ratio, per token where the kind is length-normalised), `rewards_margin`,
+        `rewards_accuracy`, `log_probs_chosen`, `log_probs_rejected` (sums over tokens).
 
     Raises:
-        ConfigError: unknown kind, a missing reference, or label smoothing out of range or of no use.
+        ConfigError: unknown kind, missing reference, label smoothing out of range or of no use.
     """
     method = _method(kind, label_smoothing)
     if not method.needs_reference:

@@ -107,7 +107,7 @@ def ordinal_cross_entropy(
         denominator: sum of the weights over the whole optimiser batch (D34); None: of this one.
 
     Returns:
-        The loss, and `absolute_error` (of the expectation) and `accuracy` (likeliest class nearest).
+        The loss, `absolute_error` of the expectation, and `accuracy` (likeliest class nearest).
     """
     assert logits.shape[:-1] == targets.shape, f"{tuple(logits.shape)} for {tuple(targets.shape)}"
     assert_same_shape(targets=targets, weights=weights)

@@ -1,6 +1,6 @@
 """The value loss of PPO and how much of the returns the values explain.
 
-Source: "The N implementation details of RLHF with PPO" (value clipping, the factor 1/2 and the max).
+Source: "The N implementation details of RLHF with PPO" (clipping, the factor 1/2, the max).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def clipped_value_loss(
         how, denominator, constant_length: see `ops.masking.aggregate`.
 
     Returns:
-        The loss, and `value_clip_fraction`, `value_mean`, `return_mean`, `value_error` (mean squared).
+        The loss, and `value_clip_fraction`, `value_mean`, `return_mean`, `value_error` (squared).
     """
     assert_same_shape(values=values, old_values=old_values, returns=returns, mask=mask)
     values = fill_padding(values, mask)

@@ -7,8 +7,8 @@ With d = log policy(a) - log reference(a) for a token `a` sampled from the polic
     k2 = d^2 / 2               biased, never negative
     k3 = exp(-d) - 1 + d       unbiased, never negative
 
-As a *reward* (a number, no gradient) each of them serves; k1 is the usual one. As a *loss* the value
-is not what counts but the gradient, and there they differ (D32):
+As a *reward* (a number, no gradient) each of them serves; k1 is the usual one. As a *loss* it is
+not the value that counts but the gradient, and there they differ (D32):
 
     k1  its own gradient has mean zero: it does nothing
     k2  its own gradient is that of KL(policy || reference)
@@ -33,7 +33,7 @@ KLKind = Literal["k1", "k2", "k3"]
 KL_KINDS: tuple[KLKind, ...] = ("k1", "k2", "k3")
 
 LOG_RATIO_CLAMP = 20.0
-"""|log ratio| beyond this is cut before it is exponentiated: exp(20) is 5e8, exp(100) is NaN soon (D35)."""
+"""Bound of |log ratio| before it is exponentiated: exp(20) is 5e8, exp(100) is NaN soon (D35)."""
 
 
 def kl_estimate(

@@ -1,15 +1,16 @@
 """Log-probabilities of given tokens, from logits or straight from hidden states.
 
-`response_log_probs` is the language-model head, the softmax and the lookup in one: rows go through
-in chunks, forward and backward, so at no time is an `N x V` matrix alive in any precision. What is
-kept for the backward pass is `hidden`, `weight`, `labels` and the `(N,)` normalisers; each chunk's
-logits are computed again there. For logits z = (hidden @ weight.T + bias) / T, p = softmax(z):
+`response_log_probs` is the language-model head, the softmax and the lookup in one. It works in
+blocks, forward and backward, so at no time is an `N x V` matrix alive in any precision. The
+backward pass keeps `hidden`, `weight`, `labels` and the `(N,)` normalisers and computes each block's
+logits again; where the head is frozen (LoRA) it keeps the `(N, H)` derivative instead and computes
+nothing twice. For logits z = (hidden @ weight.T + bias) / T, p = softmax(z):
 
     log_probs_i = z[i, y_i] - logsumexp(z_i)            d/dz =  onehot(y_i) - p
     entropy_i   = logsumexp(z_i) - sum_v p_v z_v         d/dz = -p * (log p + entropy)
 
 The matrix products run in the inputs' dtype (bf16 where the model is), everything after them in
-float32; float64 inputs stay float64. Under autocast the inputs are cast as a linear layer's would be.
+float32; float64 inputs stay float64. Under autocast the inputs are cast as for a linear layer.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}
-"""Logits a chunk holds by default, by device: near the caches on a CPU, filling the machine on a GPU."""
+"""Logits a chunk holds by default: near the caches on a CPU, filling the machine on a GPU."""
 
 
 def log_probs_from_logits(logits: Tensor, labels: Tensor, *, temperature: float = 1.0) -> Tensor:

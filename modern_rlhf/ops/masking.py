@@ -8,7 +8,7 @@ Losses are aggregated in one of three named ways (D34), each divided by a count 
 optimiser batch, so that the losses of micro-batches add up to the loss of the batch:
 
     token_mean       sum over all real tokens / number of real tokens               (DAPO, PPO)
-    sequence_mean    sum over sequences of the mean over their tokens / sequences   (GRPO as published)
+    sequence_mean    sum over sequences of the mean over their tokens / sequences   (GRPO paper)
     constant_length  sum over all real tokens / (sequences * constant_length)       (Dr. GRPO)
 
 `constant_length` with length 1 is the sum over a sequence's tokens, averaged over sequences: the
@@ -33,7 +33,7 @@ VARIANCE_FLOOR = 1e-8
 
 
 def assert_same_shape(**tensors: Tensor | None) -> None:
-    """Stop on tensors whose shapes differ: broadcasting `(B,)` with `(B, 1)` is silent and wrong."""
+    """Stop on tensors of different shapes: `(B,)` with `(B, 1)` would broadcast in silence."""
     shapes = {name: tuple(t.shape) for name, t in tensors.items() if t is not None}
     assert len(set(shapes.values())) <= 1, f"these tensors must have one shape, got {shapes}"
 
@@ -80,7 +80,7 @@ def whiten(
     unbiased: bool,
     moments: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Divide by the standard deviation of the real positions; subtract their mean if `center` (D15).
+    """Divide by the real positions' standard deviation; subtract their mean if `center` (D15).
 
     Advantages are whitened with centring, rewards without: they keep their mean.
 
@@ -169,10 +169,11 @@ def metric_mean(
 
 
 def divide(total: Tensor, denominator: Tensor | float) -> Tensor:
-    """`total / denominator`, and 0 with a zero gradient where the denominator is 0 (nothing real)."""
+    """`total / denominator`; 0, with a zero gradient, where the denominator is 0 (nothing real)."""
     if not isinstance(denominator, Tensor):
-        denominator = torch.tensor(denominator, dtype=torch.float32, device=total.device)
-    return total / denominator.to(total.device).masked_fill(denominator == 0, 1.0)
+        return total / (denominator or 1.0)
+    denominator = denominator.to(total)
+    return total / denominator.masked_fill(denominator == 0, 1.0)
 
 
 def _check_aggregation(how: str, constant_length: int | None) -> None:
