@@ -1,0 +1,71 @@
+"""Rows that are in memory already: lists of dicts or records, or a `datasets.Dataset`.
+
+They go through the same column aliases and the same readers as files, so a notebook user's list of
+dicts means exactly what the same rows in a JSONL file would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from modern_rlhf.data_loader.demonstrations import plan_demonstrations
+from modern_rlhf.data_loader.formats import Row, Table, make_table
+from modern_rlhf.data_loader.prompts import _plan as plan_prompts
+from modern_rlhf.data_loader.prompts import prompt_of_task
+from modern_rlhf.errors import DataError
+from modern_rlhf.records import Demonstration, Prompt, Task
+from modern_rlhf.utils.load_report import Tally
+
+T = TypeVar("T")
+
+
+def demonstrations_from_rows(rows: Iterable[Any]) -> list[Demonstration]:
+    """`Demonstration`s as they are; dicts by column alias.
+
+    Raises:
+        DataError: no row, no such columns, or a row of another kind.
+    """
+    items = list(rows)
+    if items and all(isinstance(item, Demonstration) for item in items):
+        return items
+    return list(_read(items, plan_demonstrations, "demonstrations"))
+
+
+def prompts_from_rows(rows: Iterable[Any]) -> list[Prompt]:
+    """`Prompt`s, `Task`s and plain strings as they are; dicts by column alias.
+
+    Raises:
+        DataError: no row, no such columns, or a row of another kind.
+    """
+    items = list(rows)
+    ready: list[Prompt] = []
+    for item in items:
+        if isinstance(item, Prompt):
+            ready.append(item)
+        elif isinstance(item, Task):
+            ready.append(prompt_of_task(item))
+        elif isinstance(item, str):
+            ready.append(Prompt(item, group_id=item))
+    if items and len(ready) == len(items):
+        return ready
+    return list(_read(items, lambda table: plan_prompts(table, None), "prompts"))
+
+
+def _read(
+    items: list[Any], plan: Callable[[Table], Callable[[Table, Tally], Iterator[T]]], what: str
+) -> Iterator[T]:
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise DataError(
+                f"row {index} of the {what} is a {type(item).__name__}; expected a dict of columns"
+            )
+    tally = Tally(f"{what} given in memory")
+    rows = (Row(f"row {index}", item) for index, item in enumerate(items))
+    table = make_table(f"{what} given in memory", "rows", None, rows, tally)
+    count = 0
+    for record in plan(table)(table, tally):
+        count += 1
+        yield record
+    if count == 0:
+        raise DataError(f"none of the {len(items)} rows of the {what} is usable: {tally.report().line()}")

@@ -1,0 +1,394 @@
+"""The one evaluation: generate, extract, execute, score, compare.
+
+Every stage, the periodic in-training evaluation and the command line call `evaluate_policy`, so a
+number means the same everywhere. Answers are greedy (a second, sampled answer at temperature 1 gives
+the sampled pass rate and the KL to another policy); all models answer the same items, so differences
+are paired. Evaluation items come with the tests of the evaluation set, never with training tests.
+This file knows models and metrics, not training.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from modern_rlhf.data_loader.encoding import encode_prompts
+from modern_rlhf.data_loader.prompts import load_prompts
+from modern_rlhf.errors import DataError
+from modern_rlhf.metrics.bleu import bleu_of_sums
+from modern_rlhf.metrics.evaluator import ModernMetricsEvaluator
+from modern_rlhf.metrics.results import MetricsReport
+from modern_rlhf.metrics.stats import (
+    bootstrap_interval,
+    paired_bootstrap,
+    paired_bootstrap_statistic,
+)
+from modern_rlhf.models.forward import Policy, make_sequences
+from modern_rlhf.records import Prompt, Task
+from modern_rlhf.rewards.base import Reward, RewardBatch
+from modern_rlhf.rollout.collect import decode_response
+from modern_rlhf.rollout.engine import HuggingFaceEngine
+from modern_rlhf.rollout.types import Generation
+from modern_rlhf.trainer.inputs import stop_ids
+from modern_rlhf.trainer.loop import micro_batches
+from modern_rlhf.trainer.runtime import Runtime
+
+METRICS = (
+    "pass_at_1",
+    "bleu",
+    "sentence_bleu",
+    "chrf",
+    "rouge",
+    "codebleu",
+    "ruby",
+    "bertscore",
+    "exact_match",
+    "syntax_valid",
+)
+PERIODIC_METRICS = ("pass_at_1", "bleu", "rouge", "codebleu", "ruby", "bertscore", "syntax_valid")
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """N items, aligned with everything an evaluation returns.
+
+    `source` is where they came from; `is_conala` switches the CoNaLa-specific honesty checks on.
+    """
+
+    items: list[Prompt]
+    source: str
+    is_conala: bool = False
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def prompts(self) -> list[str]:
+        return [item.prompt for item in self.items]
+
+    @property
+    def references(self) -> list[str | None]:
+        return [item.reference for item in self.items]
+
+    @property
+    def tasks(self) -> list[Task | None]:
+        return [item.task for item in self.items]
+
+    @property
+    def splits(self) -> list[str]:
+        """The task's split (`eval_seen`, `eval_unseen`), or an empty string."""
+        return [item.task.split if item.task is not None else "" for item in self.items]
+
+    def subset(self, count: int, *, seed: int) -> EvaluationSet:
+        """A fixed random part of at most `count` items, order kept."""
+        if count >= len(self.items):
+            return self
+        chosen = sorted(random.Random(seed).sample(range(len(self.items)), count))
+        return EvaluationSet([self.items[i] for i in chosen], self.source, self.is_conala)
+
+
+def load_evaluation_set(path: str, *, max_items: int | None, seed: int) -> EvaluationSet:
+    """Read tasks, demonstrations or prompts to be evaluated on.
+
+    Raises:
+        DataError: unreadable, or no usable row.
+    """
+    loaded = load_prompts(path)
+    found = EvaluationSet(list(loaded.items), path, is_conala=is_conala_path(path))
+    return found if max_items is None else found.subset(max_items, seed=seed)
+
+
+def is_conala_path(path: str) -> bool:
+    """Whether a path names CoNaLa data, by its file or folder name."""
+    return "conala" in path.lower()
+
+
+@dataclass(frozen=True)
+class PolicyEvaluation:
+    """What one policy did on an evaluation set of N items.
+
+    Attributes:
+        answers: N greedy answers as text; `sampled`: N answers at temperature 1, or empty.
+        report: every metric with interval and per-item scores.
+        by_split: per split, `pass_at_1` with interval and n.
+        extra: further quantities in the same five fields (`reward`, `kl`, `pass_at_1_sampled`).
+    """
+
+    answers: list[str]
+    sampled: list[str]
+    report: MetricsReport
+    by_split: dict[str, dict[str, Any]]
+    extra: dict[str, dict[str, Any]] = field(default_factory=dict)
+    extra_items: dict[str, list[float | None]] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Metrics as `training_results.json` holds them."""
+        return {**self.report.summary(), **self.extra}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "answers": self.answers,
+            "sampled": self.sampled,
+            "report": self.report.to_dict(),
+            "by_split": self.by_split,
+            "extra": self.extra,
+            "extra_items": self.extra_items,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PolicyEvaluation:
+        """What `to_dict` gave."""
+        return cls(
+            answers=list(data["answers"]),
+            sampled=list(data["sampled"]),
+            report=MetricsReport.from_dict(data["report"]),
+            by_split=dict(data["by_split"]),
+            extra=dict(data["extra"]),
+            extra_items=dict(data["extra_items"]),
+        )
+
+
+@dataclass
+class Evaluator:
+    """How policies are evaluated: the settings that stay the same for all of them.
+
+    Attributes:
+        executor: runs programs against tests; None leaves pass rates without a value.
+        reward: the composite reward, to report what training optimised beside what it did not.
+        max_prompt_tokens, max_response_tokens: longer prompts lose their beginning here (nothing is
+            dropped from an evaluation), longer answers are cut.
+        metrics: names to compute.
+    """
+
+    runtime: Runtime
+    executor: Any
+    max_prompt_tokens: int
+    max_response_tokens: int
+    bertscore_model: str | None = None
+    bootstrap_samples: int = 1000
+    seed: int = 0
+    prompt_style: str = "auto"
+    system_prompt: str | None = None
+    tokens_per_micro_batch: int = 4096
+    reward: Reward | None = None
+    metrics: Sequence[str] = METRICS
+
+    def evaluate_policy(
+        self,
+        lm: Any,
+        tokenizer: Any,
+        items: EvaluationSet,
+        *,
+        metrics: Sequence[str] | None = None,
+        sampled: bool = False,
+        kl_to: Any = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> PolicyEvaluation:
+        """Answer every item greedily and measure.
+
+        Args:
+            sampled: also draw one answer at temperature 1 (`pass_at_1_sampled`).
+            kl_to: a reference policy; `kl` is then the mean summed log-ratio of the sampled answers.
+            progress: called with the number of answers just finished.
+        """
+        prompt_ids = self.encode(tokenizer, items.prompts)
+        engine = HuggingFaceEngine(
+            lm,
+            eos_ids=stop_ids(lm, tokenizer),
+            pad_id=tokenizer.pad_token_id,
+            dtype=self.runtime.compute_dtype,
+        )
+        greedy = engine.generate(
+            prompt_ids,
+            samples_per_prompt=1,
+            max_new_tokens=self.max_response_tokens,
+            temperature=0.0,
+            generator=None,
+            progress=progress,
+        )
+        answers = [decode_response(tokenizer, generation) for generation in greedy]
+        measure = ModernMetricsEvaluator(
+            metrics=metrics or self.metrics,
+            bertscore_model=self.bertscore_model,
+            executor=self.executor,
+            bootstrap_samples=self.bootstrap_samples,
+            seed=self.seed,
+        )
+        report = measure.evaluate(answers, items.references, items.prompts, items.tasks)
+        extra_items: dict[str, list[float | None]] = {}
+        texts: list[str] = []
+        if sampled or kl_to is not None:
+            drawn = engine.generate(
+                prompt_ids,
+                samples_per_prompt=1,
+                max_new_tokens=self.max_response_tokens,
+                temperature=1.0,
+                generator=torch.Generator().manual_seed(self.seed),
+                progress=progress,
+            )
+            texts = [decode_response(tokenizer, generation) for generation in drawn]
+            if any(task is not None for task in items.tasks):
+                again = ModernMetricsEvaluator(
+                    metrics=["pass_at_1"], executor=self.executor, bootstrap_samples=0
+                ).evaluate(texts, items.references, items.prompts, items.tasks)
+                extra_items["pass_at_1_sampled"] = list(again["pass_at_1"].per_item)
+            if kl_to is not None:
+                extra_items["kl"] = list(
+                    self._log_ratios(lm, kl_to, tokenizer, prompt_ids, drawn)
+                )
+        if self.reward is not None:
+            scores = self.reward.score(RewardBatch(prompts=items.items, responses=answers))
+            extra_items["reward"] = list(scores.total)
+            for name, values in scores.components.items():
+                extra_items[f"reward_{name}"] = list(values)
+        return PolicyEvaluation(
+            answers=answers,
+            sampled=texts,
+            report=report,
+            by_split=self._by_split(items, report, extra_items),
+            extra={name: self._five_fields(values) for name, values in extra_items.items()},
+            extra_items=extra_items,
+        )
+
+    def encode(self, tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+        """Rendered token ids of every prompt; none is dropped.
+
+        Raises:
+            DataError: a prompt could not be encoded.
+        """
+        encoded = encode_prompts(
+            tokenizer,
+            list(prompts),
+            max_length=self.max_prompt_tokens,
+            style=self.prompt_style,  # type: ignore[arg-type]
+            system=self.system_prompt,
+            long_prompt="truncate_left",
+        )
+        if len(encoded.input_ids) != len(prompts):
+            raise DataError(
+                f"{len(prompts) - len(encoded.input_ids)} of {len(prompts)} evaluation prompts could "
+                f"not be encoded: {encoded.skipped}"
+            )
+        return encoded.input_ids
+
+    @torch.no_grad()
+    def _log_ratios(
+        self,
+        lm: Any,
+        other: Any,
+        tokenizer: Any,
+        prompt_ids: Sequence[list[int]],
+        drawn: Sequence[Generation],
+    ) -> list[float]:
+        """Per item, sum over tokens of log p(answer) - log q(answer), nats."""
+        policies = [Policy(lm), Policy(other)]
+        lengths = [len(p) + len(g.token_ids) for p, g in zip(prompt_ids, drawn, strict=True)]
+        ratios = [0.0] * len(drawn)
+        for rows in micro_batches(range(len(drawn)), lengths, max_tokens=self.tokens_per_micro_batch):
+            sequences = make_sequences(
+                [prompt_ids[i] for i in rows],
+                [drawn[i].token_ids for i in rows],
+                pad_id=tokenizer.pad_token_id,
+            ).to(self.runtime.device)
+            with self.runtime.autocast():
+                mine, theirs = (policy(sequences).log_probs.sum(1) for policy in policies)
+            for row, ratio in zip(rows, (mine - theirs).tolist(), strict=True):
+                ratios[row] = ratio
+        return ratios
+
+    def _five_fields(self, values: Sequence[float | None]) -> dict[str, Any]:
+        known = [value for value in values if value is not None]
+        if not known:
+            return {"value": None, "low": None, "high": None, "n": 0, "reason": "no item has it"}
+        interval = bootstrap_interval(known, samples=self.bootstrap_samples, seed=self.seed)
+        return {
+            "value": sum(known) / len(known),
+            "low": interval.low,
+            "high": interval.high,
+            "n": len(known),
+            "reason": None,
+        }
+
+    def _by_split(
+        self,
+        items: EvaluationSet,
+        report: MetricsReport,
+        extra_items: Mapping[str, Sequence[float | None]],
+    ) -> dict[str, dict[str, Any]]:
+        splits = sorted({split for split in items.splits if split})
+        columns: dict[str, Sequence[float | None]] = {
+            name: report[name].per_item
+            for name in ("pass_at_1", "exact_match", "syntax_valid")
+            if name in report
+        }
+        columns |= {k: v for k, v in extra_items.items() if k == "pass_at_1_sampled"}
+        return {
+            split: {
+                name: self._five_fields(
+                    [v for v, s in zip(values, items.splits, strict=True) if s == split]
+                )
+                for name, values in columns.items()
+            }
+            for split in splits
+        }
+
+
+def compare(
+    first: PolicyEvaluation,
+    second: PolicyEvaluation,
+    *,
+    splits: Sequence[str] = (),
+    samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Paired differences `second - first` by metric, with 95% intervals and p-values.
+
+    With `splits` (one name an item) the pass rate is compared within each split too, under the name
+    `pass_at_1/<split>`. Items that either policy has no score for are left out of both.
+    """
+    differences: dict[str, dict[str, Any]] = {}
+
+    def paired(name: str, after: Sequence[float | None], before: Sequence[float | None]) -> None:
+        found = paired_bootstrap(after, before, samples=samples, seed=seed)
+        if found.n:
+            differences[name] = found.to_dict()
+
+    for name in first.report:
+        if name not in second.report:
+            continue
+        before, after = first.report[name], second.report[name]
+        if name == "bleu":
+            if before.statistics and after.statistics:
+                differences[name] = paired_bootstrap_statistic(
+                    np.asarray(after.statistics, dtype=float),
+                    np.asarray(before.statistics, dtype=float),
+                    bleu_of_sums,
+                    samples=samples,
+                    seed=seed,
+                ).to_dict()
+            continue
+        paired(name, after.per_item, before.per_item)
+        if name == "pass_at_1":
+            for split in sorted({s for s in splits if s}):
+                inside = [i for i, s in enumerate(splits) if s == split]
+                paired(
+                    f"{name}/{split}",
+                    [after.per_item[i] for i in inside],
+                    [before.per_item[i] for i in inside],
+                )
+    for name, values in first.extra_items.items():
+        if name in second.extra_items:
+            paired(name, second.extra_items[name], values)
+    return differences
+
+
+def read_evaluation(path: Path) -> PolicyEvaluation:
+    """An evaluation a run has written."""
+    return PolicyEvaluation.from_dict(json.loads(path.read_text(encoding="utf-8")))

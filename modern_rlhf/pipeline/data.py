@@ -1,0 +1,132 @@
+"""All records of a run, loaded, checked for leaks and split, before any model is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.data_loader.columns import group_of_prompt
+from modern_rlhf.data_loader.demonstrations import load_demonstrations
+from modern_rlhf.data_loader.preferences import load_preferences
+from modern_rlhf.data_loader.prompts import load_prompts
+from modern_rlhf.data_loader.splits import remove_overlap, split_by_group
+from modern_rlhf.errors import DataError
+from modern_rlhf.evaluation import EvaluationSet, is_conala_path, load_evaluation_set
+from modern_rlhf.feedback.store import load_feedback
+from modern_rlhf.records import Demonstration, PreferencePair, Prompt, Rating
+
+
+@dataclass
+class RunData:
+    """What a run learns from and is measured on.
+
+    `validation` is held out of training for the periodic evaluation; `evaluation` is looked at only
+    by the final one. `lines` says where everything came from, `leaks` what the leak check found.
+    """
+
+    demonstrations: list[Demonstration]
+    prompts: list[Prompt]
+    validation: EvaluationSet
+    evaluation: EvaluationSet
+    pairs: list[PreferencePair]
+    ratings: list[Rating]
+    lines: list[str] = field(default_factory=list)
+    leaks: dict[str, Any] = field(default_factory=dict)
+
+
+def load_run_data(config: ModernRLHFConfig) -> RunData:
+    """Load, remove overlap with the evaluation set, split validation off by prompt.
+
+    Raises:
+        DataError: anything missing, broken or empty, in one line.
+    """
+    data, training = config.data, config.training
+    lines: list[str] = []
+    evaluation = load_evaluation_set(
+        data.eval_data_path, max_items=config.evaluation.eval_samples, seed=training.seed
+    )
+    lines.append(f"evaluation: {len(evaluation)} items from {data.eval_data_path}")
+    demonstrations: list[Demonstration] = []
+    if training.use_multi_stage:
+        loaded = load_demonstrations(
+            data.train_data_path, max_rows=data.max_train_samples, min_prob=data.min_prob
+        )
+        demonstrations = loaded.items
+        lines.append(f"demonstrations: {loaded.report.line()}")
+    prompts_path = data.prompts_path or data.train_data_path
+    found = load_prompts(prompts_path, max_rows=data.max_prompts)
+    prompts = found.items
+    lines.append(f"prompts: {found.report.line()}")
+    pairs: list[PreferencePair] = []
+    ratings: list[Rating] = []
+    if config.reward.use_custom_reward and training.use_multi_stage:
+        if data.human_feedback_path is not None:
+            feedback = load_feedback(data.human_feedback_path)
+            pairs += feedback.pairs
+            ratings += feedback.ratings
+            lines.append(f"human feedback: {feedback.report.line()}")
+        if data.preferences_path is not None:
+            preferences = load_preferences(data.preferences_path)
+            pairs += preferences.items
+            lines.append(f"preferences: {preferences.report.line()}")
+    leaks: dict[str, Any] = {}
+    for name, items in (("demonstrations", demonstrations), ("prompts", prompts)):
+        if not items:
+            continue
+        checked = remove_overlap(
+            items, evaluation.items, threshold=data.overlap_threshold, remove=data.remove_overlap
+        )
+        leaks[name] = {
+            "counts": dict(checked.counts),
+            "training_rows_concerned": checked.concerned,
+            "evaluation_rows_concerned": checked.eval_concerned,
+            "removed": len(items) - len(checked.kept),
+        }
+        lines.append(f"{name}: {checked.line()}")
+        if not checked.kept:
+            raise DataError(
+                f"all {len(items)} {name} overlap the evaluation set {data.eval_data_path}, so "
+                "nothing is left to train on; evaluate on other data, or set "
+                "data.remove_overlap=false"
+            )
+        items[:] = checked.kept
+    return _split_validation(
+        RunData(demonstrations, prompts, evaluation, evaluation, pairs, ratings, lines, leaks), config
+    )
+
+
+def _split_validation(run: RunData, config: ModernRLHFConfig) -> RunData:
+    fraction = config.data.validation_fraction
+    if fraction <= 0:
+        run.lines.append(
+            "validation: none held out (data.validation_fraction = 0), so no periodic evaluation"
+        )
+        run.validation = EvaluationSet([], "none")
+        return run
+    shares = {"train": 1.0 - fraction, "validation": fraction}
+    seed = config.training.seed
+    # One key for both lists, so that a demonstration and a prompt of one question never land on
+    # both sides: the question id where the lists share ids, else the normalised prompt.
+    shared = {d.group_id for d in run.demonstrations} & {p.group_id for p in run.prompts}
+
+    def group(item: Demonstration | Prompt) -> str:
+        return item.group_id if shared and item.group_id else group_of_prompt(item.prompt)
+
+    prompts = split_by_group(run.prompts, fractions=shares, seed=seed, group=group)
+    demonstrations = split_by_group(run.demonstrations, fractions=shares, seed=seed, group=group)
+    if not prompts["train"] or not prompts["validation"]:
+        run.lines.append(f"validation: too few prompts ({len(run.prompts)}) to hold any out")
+        run.validation = EvaluationSet([], "none")
+        return run
+    source = config.data.prompts_path or config.data.train_data_path
+    run.prompts = prompts["train"]
+    run.demonstrations = demonstrations["train"] or run.demonstrations
+    run.validation = EvaluationSet(
+        prompts["validation"], f"held out of {source}", is_conala_path(source)
+    ).subset(config.evaluation.periodic_eval_samples, seed=seed)
+    run.lines.append(
+        f"validation: {len(run.validation)} of {len(prompts['validation'])} prompts held out of "
+        f"training; {len(run.demonstrations)} demonstrations and {len(run.prompts)} prompts remain"
+    )
+    return run

@@ -1,0 +1,421 @@
+"""The main job: SFT -> reward model -> RLHF -> evaluation -> report, from one configuration.
+
+Only the order of the stages and what a run leaves are decided here; the stages themselves are in
+`stages`. A finished stage is never run again in the same folder; `resume` continues an unfinished one
+from its last checkpoint. Everything that can fail on bad input (devices, files, columns, models)
+is checked before the output folder is touched.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
+from modern_rlhf.errors import ConfigError, ModernRLHFError, StopRequested
+from modern_rlhf.evaluation import PolicyEvaluation, compare
+from modern_rlhf.pipeline import plan, stages
+from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts, claim
+from modern_rlhf.pipeline.data import RunData, load_run_data
+from modern_rlhf.pipeline.results import training_results, write_run_samples
+from modern_rlhf.pipeline.workspace import Workspace, folder_of
+from modern_rlhf.report.build import build_report
+from modern_rlhf.report.table import closing_table
+from modern_rlhf.tracking import RunTracker, training_log_handler
+from modern_rlhf.trainer.runtime import NeverStop, StopSignal
+from modern_rlhf.utils.atomic import write_json
+from modern_rlhf.utils.device import DeviceChoice, resolve_device
+from modern_rlhf.utils.hardware import hardware_facts
+from modern_rlhf.utils.lock import RunLock
+from modern_rlhf.utils.paths import resolve_path
+
+STAGES = ("all", "sft", "reward", "rlhf", "evaluate")
+LOGGER = logging.getLogger("modern_rlhf")
+
+
+@dataclass(frozen=True)
+class PipelineResults:
+    """What a run reached.
+
+    Attributes:
+        success: every stage asked for finished.
+        evaluation_metrics: the final model's value by metric (None where it has none).
+        targets_met: by metric, whether the target was reached; None where there is no value.
+        stages: by stage, seconds, memory, tokens a second.
+        output_dir: where everything lies.
+        results: the content of training_results.json (empty when nothing was evaluated).
+    """
+
+    success: bool
+    evaluation_metrics: dict[str, float | None]
+    targets_met: dict[str, bool | None]
+    stages: dict[str, Any]
+    output_dir: Path
+    results: dict[str, Any] = field(default_factory=dict)
+
+
+class ModernRLHFPipeline:
+    """Runs the main job.
+
+    Args:
+        config: the configuration; validated here and never written to.
+        resume: go on in a folder that holds an unfinished run.
+        overwrite: remove what an earlier run wrote and start again.
+        stage: `all`, or one of `sft`, `reward`, `rlhf`, `evaluate`, which reuse what earlier stages
+            left in the folder.
+        stop: a stop signal that loops poll between steps.
+        progress: bars and lines on the terminal.
+
+    Raises:
+        ConfigError, DeviceError: unusable configuration, at construction.
+    """
+
+    def __init__(
+        self,
+        config: ModernRLHFConfig,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        stage: str = "all",
+        stop: StopSignal | None = None,
+        progress: bool = True,
+    ) -> None:
+        if stage not in STAGES:
+            raise ConfigError(f"stage = {stage!r} is not one of {', '.join(STAGES)}")
+        if resume and overwrite:
+            raise ConfigError("--resume and --overwrite exclude each other; give one")
+        self.config = config.validate()
+        self.algorithm = "dpo" if config.training.use_dpo else config.training.algorithm
+        self.resume = resume
+        self.overwrite = overwrite
+        self.stage = stage
+        self.stop = stop or NeverStop()
+        self.progress = progress
+        self.device: DeviceChoice = resolve_device(
+            config.hardware, mixed_precision=config.training.mixed_precision
+        )
+        self.artifacts = Artifacts(folder_of(config.data.output_path))
+
+    # --- the run ----------------------------------------------------------------------------------
+
+    def run_full_pipeline(self) -> PipelineResults:
+        """Run the stages asked for and write everything a run leaves.
+
+        Raises:
+            ModernRLHFError: whatever went wrong, in one line; earlier results stay untouched.
+            StopRequested: a stop was asked for; a checkpoint has been written.
+        """
+        with self._session() as workspace:
+            self._say_start(workspace)
+            records: dict[str, Any] = {}
+            for name, folder, run in self._training_stages():
+                if self.stage not in ("all", name):
+                    continue
+                records[name] = self._run_stage(workspace, name, folder, run)
+            results: dict[str, Any] = {}
+            if self.stage in ("all", "evaluate"):
+                results = self._evaluate(workspace, records)
+            if workspace.tracker is not None:
+                workspace.tracker.status(state="done", message="finished", stage="report")
+            return self._results(records, results)
+
+    run_multi_stage_pipeline = run_full_pipeline
+
+    def dry_run(self) -> str:
+        """Resolve everything, take one tiny step, and return the plan; writes nothing."""
+        return plan.dry_run(self.config, self.device, self.load_data())
+
+    def load_data(self) -> RunData:
+        """All records of the run, checked and split."""
+        return load_run_data(_resolved(self.config))
+
+    # --- single pieces, for notebooks ---------------------------------------------------------------
+
+    def prepare_reward_model(self) -> Any:
+        """Train (or read) the reward model and return it."""
+        with self._session() as workspace:
+            self._run_stage(workspace, "reward", "reward_model", stages.run_reward)
+            return stages.load_reward_model(workspace)
+
+    def train_rlhf(self, train: Any = None, eval: Any = None) -> dict[str, Any]:
+        """Run the RLHF stage alone; `train` and `eval` replace the configured prompts and items."""
+        from modern_rlhf.data_loader.rows import prompts_from_rows
+
+        with self._session() as workspace:
+            if train is not None:
+                workspace.data.prompts = prompts_from_rows(train)
+            if eval is not None:
+                workspace.data.validation.items[:] = prompts_from_rows(eval)
+            return self._run_stage(workspace, "rlhf", self.algorithm, stages.run_rlhf)
+
+    def evaluate_model(self, model: str | None = None) -> PolicyEvaluation:
+        """Evaluate a model (default: the newest of this run) on the evaluation set."""
+        with self._session() as workspace:
+            names = self._models()
+            source = model or list(names.values())[-1]
+            evaluator = workspace.evaluator()
+            lm = stages.load_causal_lm(source, device=self.device.device)
+            return evaluator.evaluate_policy(
+                lm, stages.load_tokenizer(source), workspace.data.evaluation
+            )
+
+    def visualize_results(self) -> list[Path]:
+        """Draw the plots and the HTML page again from the files of the output folder."""
+        return list(build_report(self.artifacts.root))
+
+    # --- how it is done -------------------------------------------------------------------------------
+
+    def _session(self) -> _Session:
+        return _Session(self)
+
+    def _training_stages(self) -> list[tuple[str, str, Callable[[Workspace], dict[str, Any]]]]:
+        """(stage, folder, function) in order, as far as the configuration wants them."""
+        training, reward = self.config.training, self.config.reward
+        found: list[tuple[str, str, Callable[[Workspace], dict[str, Any]]]] = []
+        if training.use_multi_stage:
+            found.append(("sft", "sft", stages.run_sft))
+            if reward.use_custom_reward:
+                found.append(("reward", "reward_model", stages.run_reward))
+        if self.algorithm in OFFLINE_ALGORITHMS:
+            from modern_rlhf.pipeline.offline import run_offline
+
+            found.append(("rlhf", self.algorithm, run_offline))
+        else:
+            found.append(("rlhf", self.algorithm, stages.run_rlhf))
+        return found
+
+    def _run_stage(
+        self,
+        workspace: Workspace,
+        name: str,
+        folder: str,
+        run: Callable[[Workspace], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Run a stage unless it is finished; logs of an abandoned attempt are cut off first."""
+        artifacts, tracker = self.artifacts, workspace.tracker
+        done = artifacts.done(folder)
+        if done is not None:
+            workspace.say(f"{name}: already finished in {artifacts.stage(folder)}, kept")
+            return done
+        if tracker is not None:
+            if self.resume and not list(artifacts.stage(folder).glob("checkpoint-*")):
+                tracker.truncate_to(artifacts.offsets())
+            else:
+                artifacts.set_offsets(artifacts.offsets() if self.resume else tracker.offsets())
+            tracker.status(state="running", stage=name, message=f"stage {name}")
+        torch.manual_seed(self.config.training.seed)
+        record = run(workspace)
+        artifacts.finish(folder, record)
+        if tracker is not None:
+            artifacts.set_offsets(tracker.offsets())
+        workspace.say(
+            f"{name}: {record['steps']} steps in {record['seconds']:.0f} s, "
+            f"{record['tokens_per_second']:.0f} tokens/s, peak {record['peak_memory_mb'] or 0:.0f} MB"
+        )
+        return record
+
+    def _models(self) -> dict[str, str]:
+        """base, sft and rlhf as far as this run has them."""
+        models = {"base": self.config.model.base_model_name}
+        for name, folder in (("sft", "sft"), ("rlhf", self.algorithm)):
+            path = self.artifacts.final_model(folder)
+            if (path / "config.json").is_file():
+                models[name] = str(path)
+        return models
+
+    def _evaluate(self, workspace: Workspace, records: dict[str, Any]) -> dict[str, Any]:
+        """Evaluate every model, write results, samples, plots and page, print the table."""
+        began = time.monotonic()
+        if workspace.tracker is not None:
+            workspace.tracker.status(state="running", stage="evaluate", message="evaluation")
+        models = self._models()
+        start = models.get("sft", models["base"])
+        found: dict[str, PolicyEvaluation] = {}
+        for name, model in models.items():
+            found[name] = stages.run_evaluation(
+                workspace,
+                name=name,
+                model=model,
+                kl_to=start if name == "rlhf" else None,
+                items=workspace.data.evaluation,
+            )
+            if workspace.tracker is not None:
+                columns = {
+                    key: value
+                    for key, value in stages.metric_columns(found[name]).items()
+                    if key != "score"
+                }
+                workspace.tracker.log("evaluate", len(found), columns, kind="eval")
+            if self.stop.requested:
+                raise StopRequested("stopped by request during evaluation; --resume goes on")
+        for stage_name, folder in (("sft", "sft"), ("reward", "reward_model"), ("rlhf", self.algorithm)):
+            kept = self.artifacts.done(folder)
+            if kept is not None:
+                records.setdefault(stage_name, kept)
+        records["evaluate"] = {"seconds": round(time.monotonic() - began, 2)}
+        splits = workspace.data.evaluation.splits
+        comparisons = {
+            f"{after} - {before}": compare(
+                found[before],
+                found[after],
+                splits=splits,
+                samples=self.config.evaluation.bootstrap_samples,
+                seed=self.config.training.seed,
+            )
+            for before, after in (("base", "sft"), ("sft", "rlhf"), ("base", "rlhf"))
+            if before in found and after in found
+        }
+        results = training_results(
+            self.config, self.algorithm, found, comparisons, records, workspace.data
+        )
+        root = self.artifacts.root
+        write_json(root / "training_results.json", results, SCHEMA)
+        write_json(
+            root / "pipeline_results.json",
+            {
+                "success": True,
+                "stages": records,
+                "comparisons": comparisons,
+                "by_split": {name: one.by_split for name, one in found.items()},
+                "data": workspace.data.lines,
+                "leaks": workspace.data.leaks,
+                "models": models,
+            },
+            SCHEMA,
+        )
+        write_run_samples(root / "samples.md", workspace.data.evaluation, found)
+        files = build_report(root)
+        if self.progress:
+            print(closing_table(results))
+            print(f"everything is in {root}: training_results.json, samples.md, report.html, "
+                  f"{len(list(files))} plots and pages")
+        return results
+
+    def _results(self, records: Mapping[str, Any], results: Mapping[str, Any]) -> PipelineResults:
+        models: Mapping[str, Any] = results.get("models", {})
+        last = list(models)[-1] if models else None
+        metrics = {k: v["value"] for k, v in models[last].items()} if last else {}
+        return PipelineResults(
+            success=True,
+            evaluation_metrics=metrics,
+            targets_met=dict(results.get("targets_met", {})),
+            stages=dict(records),
+            output_dir=self.artifacts.root,
+            results=dict(results),
+        )
+
+    def _say_start(self, workspace: Workspace) -> None:
+        workspace.say(self.device.line())
+        for line in workspace.data.lines:
+            workspace.say(line)
+
+
+class _Session:
+    """Owns what a run must give back: the folder's lock, the log files, the executor."""
+
+    def __init__(self, pipeline: ModernRLHFPipeline) -> None:
+        self.pipeline = pipeline
+        self.workspace: Workspace | None = None
+        self.lock: RunLock | None = None
+        self.handler: logging.Handler | None = None
+
+    def __enter__(self) -> Workspace:
+        pipeline = self.pipeline
+        root = pipeline.artifacts.root
+        # 1. Everything that bad input can break, before the folder is touched.
+        config = _resolved(pipeline.config)
+        data = load_run_data(config)
+        plan.check_models(config)
+        # 2. The folder: refused, or ours and locked.
+        reuse = pipeline.resume or (pipeline.stage != "all" and not pipeline.overwrite)
+        if pipeline.overwrite:
+            root.mkdir(parents=True, exist_ok=True)
+        else:
+            claim(root, resume=reuse, overwrite=False)
+        self.lock = RunLock(root)
+        self.lock.acquire()
+        try:
+            if pipeline.overwrite:
+                claim(root, resume=False, overwrite=True)
+            if config.hardware.threads is not None:
+                torch.set_num_threads(config.hardware.threads)
+            write_json(
+                root / "config.json",
+                {"config": pipeline.config.to_dict(), "versions": hardware_facts(),
+                 "seed": config.training.seed, "device": pipeline.device.line()},
+                SCHEMA,
+            )
+            self.handler = training_log_handler(root)
+            LOGGER.addHandler(self.handler)
+            LOGGER.setLevel(logging.INFO)
+            self.workspace = Workspace(
+                config=config,
+                device=pipeline.device,
+                artifacts=pipeline.artifacts,
+                data=data,
+                tracker=RunTracker(root),
+                resume=reuse,
+                stop=pipeline.stop,
+                progress=pipeline.progress,
+            )
+            assert self.workspace.tracker is not None
+            self.workspace.tracker.status(state="starting", message="loading")
+        except BaseException:
+            self._release()
+            raise
+        return self.workspace
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        workspace = self.workspace
+        try:
+            if error is not None and workspace is not None and workspace.tracker is not None:
+                stopped = isinstance(error, StopRequested | KeyboardInterrupt)
+                message = str(error) if isinstance(error, ModernRLHFError) else repr(error)
+                LOGGER.error("%s", message)
+                workspace.tracker.status(
+                    state="interrupted" if stopped else "failed", message=message
+                )
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self.workspace is not None:
+            self.workspace.close()
+            if self.workspace.tracker is not None:
+                self.workspace.tracker.close()
+        if self.handler is not None:
+            LOGGER.removeHandler(self.handler)
+            self.handler.close()
+        if self.lock is not None:
+            self.lock.release()
+
+
+def _resolved(config: ModernRLHFConfig) -> ModernRLHFConfig:
+    """A copy whose `builtin:` data paths are real ones."""
+    import copy
+
+    resolved = copy.deepcopy(config)
+    data = resolved.data
+    for name in (
+        "train_data_path",
+        "prompts_path",
+        "eval_data_path",
+        "preferences_path",
+        "human_feedback_path",
+        "conala_local_path",
+    ):
+        value = getattr(data, name)
+        if value is not None:
+            setattr(data, name, resolve_path(value))
+    return resolved
+
+
+def run_multi_stage_pipeline(config: ModernRLHFConfig, **options: Any) -> PipelineResults:
+    """`ModernRLHFPipeline(config, **options).run_full_pipeline()`."""
+    return ModernRLHFPipeline(config, **options).run_full_pipeline()

@@ -1,0 +1,206 @@
+"""`--dry-run`: resolve everything, estimate, take one tiny step, print the plan, write nothing.
+
+What is found here would otherwise be found half an hour into a run: a missing column, a model that
+does not load, prompts longer than the context, a memory need the machine does not have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from typing import Any
+
+from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
+from modern_rlhf.data_loader.encoding import encode_demonstrations, encode_prompts
+from modern_rlhf.models.loading import (
+    context_length,
+    load_causal_lm,
+    load_tokenizer,
+    resolve_model,
+)
+from modern_rlhf.pipeline.data import RunData
+from modern_rlhf.rewards.base import RewardBatch, RewardScores
+from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer
+from modern_rlhf.trainer.ppo import PPOTrainer
+from modern_rlhf.trainer.runtime import Runtime
+from modern_rlhf.trainer.sft import SFTTrainer
+from modern_rlhf.utils.device import DeviceChoice
+
+BYTES_FP32 = 4
+ADAM_COPIES = 4  # weights, gradients and Adam's two moments
+
+
+def check_models(config: ModernRLHFConfig) -> None:
+    """Names that can be checked without loading weights: a missing folder or builtin fails here.
+
+    Raises:
+        ModelError: naming the model and the ways on.
+    """
+    names = [config.model.base_model_name]
+    if config.reward.use_custom_reward and config.training.use_multi_stage:
+        names.append(config.reward.custom_reward_backbone or config.model.reward_model_name)
+    for name in names:
+        resolve_model(name)
+    load_tokenizer(config.model.base_model_name)
+
+
+def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> str:
+    """The plan as text.
+
+    Raises:
+        ModernRLHFError: whatever would have stopped the run.
+    """
+    training, settings = config.training, config.model
+    tokenizer = load_tokenizer(settings.base_model_name)
+    lm = load_causal_lm(settings.base_model_name, device=device.device)
+    style: Any = settings.prompt_style
+    limit = context_length(lm, tokenizer)
+    lines = [device.line(), *data.lines, ""]
+    parameters = sum(p.numel() for p in lm.parameters())
+    lines.append(
+        f"policy {settings.base_model_name}: {parameters / 1e6:.1f} M parameters, context {limit} tokens, "
+        f"tokenizer of {len(tokenizer)} tokens, "
+        f"{'chat template' if tokenizer.chat_template and style != 'plain' else 'plain template'}"
+    )
+    wanted = training.max_prompt_tokens + training.max_response_tokens
+    if wanted > limit:
+        lines.append(
+            f"WARNING: max_prompt_tokens + max_response_tokens = {wanted} exceeds the context {limit}"
+        )
+    encoded = encode_prompts(
+        tokenizer,
+        [p.prompt for p in data.prompts],
+        max_length=training.max_prompt_tokens,
+        style=style,
+        system=settings.system_prompt,
+    )
+    lines.append(f"prompts: {_lengths([len(i) for i in encoded.input_ids])}; skipped {encoded.skipped or 'none'}")
+    if data.demonstrations:
+        examples = encode_demonstrations(
+            tokenizer,
+            data.demonstrations,
+            max_length=wanted,
+            max_prompt_length=training.max_prompt_tokens,
+            style=style,
+            system=settings.system_prompt,
+        )
+        size = (training.sft_batch_size or training.batch_size) * training.gradient_accumulation_steps
+        steps = math.ceil(len(examples.examples) * training.sft_epochs / size)
+        lines.append(f"demonstrations: {_lengths([len(e) for e in examples.examples])}; {examples.line()}")
+        lines.append(f"sft: {steps} steps of {size} sequences")
+    lines.append(_rlhf_line(config, len(encoded.input_ids)))
+    lines.append(_memory_line(config, parameters))
+    lines.append("")
+    lines += _tiny_step(config, device, data, lm, tokenizer)
+    lines.append("dry run finished; nothing was written")
+    return "\n".join(lines)
+
+
+def _lengths(values: list[int]) -> str:
+    if not values:
+        return "none fit"
+    ordered = sorted(values)
+    return (
+        f"{len(values)} of {ordered[0]} to {ordered[-1]} tokens, median {statistics.median(ordered):.0f}"
+    )
+
+
+def _rlhf_line(config: ModernRLHFConfig, prompts: int) -> str:
+    training = config.training
+    if training.algorithm in OFFLINE_ALGORITHMS or training.use_dpo:
+        return f"{training.algorithm}: offline, batches of {training.batch_size} pairs"
+    per_rollout = training.rollout_batch_size // training.samples_per_prompt
+    rollouts = math.ceil(prompts * training.rlhf_epochs / per_rollout)
+    updates = training.ppo_mini_batches * (
+        training.ppo_epochs if training.algorithm in ("ppo", "grpo") else 1
+    )
+    if training.total_steps is not None:
+        rollouts = min(rollouts, math.ceil(training.total_steps / updates))
+    return (
+        f"{training.algorithm}: {rollouts} rollouts of {training.rollout_batch_size} episodes "
+        f"({per_rollout} prompts x {training.samples_per_prompt}), {updates} optimiser steps each"
+    )
+
+
+def _memory_line(config: ModernRLHFConfig, parameters: int) -> str:
+    """Weights, gradients and optimiser of the policy, frozen reference, value network, sampler."""
+    training = config.training
+    gigabyte = 2**30
+    trained = parameters * BYTES_FP32 * ADAM_COPIES
+    reference = 0 if config.model.use_lora else parameters * BYTES_FP32
+    separate = training.algorithm == "ppo" and training.ppo_value_model == "separate"
+    value = trained if separate else 0
+    sampler = parameters * 2
+    total = (trained + reference + value + sampler) / gigabyte
+    return (
+        f"memory of weights and optimiser: about {total:.2f} GiB (policy {trained / gigabyte:.2f}, "
+        f"reference {reference / gigabyte:.2f}, value {value / gigabyte:.2f}, sampler copy "
+        f"{sampler / gigabyte:.2f}); activations come on top, {training.tokens_per_micro_batch} tokens "
+        "at a time"
+    )
+
+
+class _LengthReward:
+    """Stands in for the reward in the tiny step: nothing is executed in a dry run."""
+
+    name = "length"
+
+    def score(self, batch: RewardBatch) -> RewardScores:
+        return RewardScores([len(text) / 100.0 for text in batch.responses])
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def _tiny_step(
+    config: ModernRLHFConfig, device: DeviceChoice, data: RunData, lm: Any, tokenizer: Any
+) -> list[str]:
+    """One SFT step and one rollout with an update, on a handful of items."""
+    lines = []
+    tiny = dataclasses.replace(
+        config.training,
+        sft_epochs=1,
+        batch_size=2,
+        sft_batch_size=None,
+        gradient_accumulation_steps=1,
+        rollout_batch_size=8,
+        samples_per_prompt=4,
+        total_steps=1,
+        rlhf_epochs=1,
+        ppo_epochs=1,
+        ppo_mini_batches=1,
+        max_response_tokens=min(8, config.training.max_response_tokens),
+    )
+    runtime = Runtime(device=device.device, dtype=device.dtype)
+    if data.demonstrations:
+        rows = data.demonstrations[:2]
+        done = SFTTrainer(
+            lm,
+            tokenizer,
+            train_data=rows,
+            config=dataclasses.replace(tiny, max_response_tokens=config.training.max_response_tokens),
+            runtime=runtime,
+            model_config=config.model,
+        ).train()
+        lines.append(f"one SFT step: loss {done.metrics['loss']:.3f} in {done.seconds:.2f} s")
+    if tiny.algorithm in OFFLINE_ALGORITHMS or tiny.use_dpo:
+        return lines
+    options: dict[str, Any] = {
+        "prompts": data.prompts[:8],
+        "reward": _LengthReward(),
+        "config": dataclasses.replace(tiny, ppo_value_init="zero"),
+        "runtime": runtime,
+        "model_config": config.model,
+    }
+    trainer: PPOTrainer | PolicyGradientTrainer
+    if tiny.algorithm == "ppo":
+        trainer = PPOTrainer(lm, tokenizer, **options)
+    else:
+        trainer = PolicyGradientTrainer(lm, tokenizer, algorithm=tiny.algorithm, **options)
+    done = trainer.train()
+    lines.append(
+        f"one {tiny.algorithm} rollout and update: loss {done.metrics['policy_loss']:.3f}, KL "
+        f"{done.metrics['kl']:.3f} in {done.seconds:.2f} s"
+    )
+    return lines

@@ -1,0 +1,85 @@
+"""training_results.json and samples.md: what a run reached, in the words DESIGN fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.evaluation import EvaluationSet, PolicyEvaluation
+from modern_rlhf.honesty import assess
+from modern_rlhf.pipeline.data import RunData
+from modern_rlhf.report.samples import write_samples
+
+TARGETS = ("bertscore", "codebleu", "bleu", "rouge", "ruby")
+SHOWN_SAMPLES = 20
+
+
+def targets_of(config: ModernRLHFConfig) -> dict[str, float]:
+    """The target of every metric that has one."""
+    return {name: float(getattr(config.evaluation, f"target_{name}")) for name in TARGETS}
+
+
+def training_results(
+    config: ModernRLHFConfig,
+    algorithm: str,
+    found: Mapping[str, PolicyEvaluation],
+    comparisons: Mapping[str, Any],
+    records: Mapping[str, Any],
+    data: RunData,
+) -> dict[str, Any]:
+    """The content of training_results.json."""
+    final = found[list(found)[-1]].summary()
+    targets = targets_of(config)
+    values = {name: final.get(name, {}).get("value") for name in TARGETS}
+    return {
+        "seed": config.training.seed,
+        "algorithm": algorithm,
+        **values,
+        "models": {name: one.summary() for name, one in found.items()},
+        "by_split": {name: one.by_split for name, one in found.items()},
+        "comparisons": dict(comparisons),
+        "targets": targets,
+        "targets_met": {
+            name: None if values[name] is None else values[name] >= target
+            for name, target in targets.items()
+        },
+        "honesty_assessment": assess_run(found, data),
+        "stages": dict(records),
+        "data": list(data.lines),
+    }
+
+
+def assess_run(found: Mapping[str, PolicyEvaluation], data: RunData) -> dict[str, Any]:
+    """The honesty checks on this run's evaluations."""
+    rows = data.demonstrations
+    return dict(
+        assess(
+            reports_by_model={name: one.report for name, one in found.items()},
+            train_prompts=[row.prompt for row in rows] + [p.prompt for p in data.prompts],
+            train_answers=[row.response for row in rows] + [p.reference or "" for p in data.prompts],
+            eval_prompts=data.evaluation.prompts,
+            eval_references=data.evaluation.references,
+            is_conala=data.evaluation.is_conala,
+            reward_by_model={
+                name: one.extra["reward"]["value"] for name, one in found.items() if "reward" in one.extra
+            },
+        )
+    )
+
+
+def write_run_samples(
+    path: Path, items: EvaluationSet, found: Mapping[str, PolicyEvaluation]
+) -> None:
+    """The same evaluation prompts answered by every model, evenly spread over the set."""
+    stride = max(1, len(items) // SHOWN_SAMPLES)
+    rows: list[dict[str, Any]] = []
+    for index in range(0, len(items), stride):
+        row: dict[str, Any] = {"prompt": items.prompts[index], "reference": items.references[index]}
+        for name, one in found.items():
+            rate = one.report["pass_at_1"].per_item[index] if "pass_at_1" in one.report else None
+            verdict = None if rate is None else "passes its tests" if rate == 1 else "fails"
+            row[name] = {"text": one.answers[index], "verdict": verdict}
+        rows.append(row)
+    write_samples(path, rows[:SHOWN_SAMPLES])

@@ -1,0 +1,253 @@
+"""The stages: what each reads, does and leaves. One function each, no order (that is `pipeline`).
+
+    sft      demonstrations -> sft/final_model
+    reward   pairs, ratings, SFT samples -> reward_model/final_model, evaluation.json
+    rlhf     prompts, SFT model, reward -> <algorithm>/final_model
+    evaluate base, SFT and RLHF models -> evaluations/<name>.json
+
+Every stage reads earlier ones from disk only, so any of them can be run or resumed alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from modern_rlhf.data_loader.encoding import encode_prompts
+from modern_rlhf.errors import DataError, ModelError
+from modern_rlhf.evaluation import PERIODIC_METRICS, EvaluationSet, PolicyEvaluation, read_evaluation
+from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
+from modern_rlhf.pipeline.workspace import Workspace
+from modern_rlhf.reward_model.model import CustomRewardModel
+from modern_rlhf.rollout.collect import decode_response
+from modern_rlhf.rollout.engine import HuggingFaceEngine
+from modern_rlhf.trainer.inputs import stop_ids
+from modern_rlhf.trainer.loop import TrainResult
+from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer
+from modern_rlhf.trainer.ppo import PPOTrainer
+from modern_rlhf.trainer.reward import RewardTrainer
+from modern_rlhf.trainer.runtime import Evaluate
+from modern_rlhf.trainer.sft import SFTTrainer
+from modern_rlhf.utils.atomic import write_json
+from modern_rlhf.utils.hardware import peak_gpu_memory_mb, peak_memory_mb, reset_peak_memory
+
+CALIBRATION_PROMPTS = 128
+"""Prompts answered by the SFT policy to calibrate the reward model on (D5)."""
+
+
+def stage_record(result: TrainResult, seconds: float) -> dict[str, Any]:
+    """What a finished training stage says about itself."""
+    return {
+        "seconds": round(seconds, 2),
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "tokens_per_second": round(result.tokens / max(result.seconds, 1e-9), 1),
+        "peak_memory_mb": peak_memory_mb(),
+        "peak_gpu_memory_mb": peak_gpu_memory_mb(),
+        "stopped_early": result.stopped_early,
+        "last_metrics": result.metrics,
+    }
+
+
+def periodic(workspace: Workspace, lm: Any, tokenizer: Any) -> Evaluate | None:
+    """The in-training evaluation on held-out training prompts; None when nothing was held out.
+
+    `score` is the pass rate where the items have tests, else corpus BLEU.
+    """
+    items = workspace.data.validation
+    if not len(items):
+        return None
+    evaluator = workspace.evaluator()
+
+    def evaluate(step: int, epoch: float) -> Mapping[str, float | None]:
+        found = evaluator.evaluate_policy(lm, tokenizer, items, metrics=PERIODIC_METRICS)
+        return metric_columns(found)
+
+    return evaluate
+
+
+def metric_columns(found: PolicyEvaluation) -> dict[str, float | None]:
+    """An evaluation as flat columns for metrics.jsonl, with `score` for ranking."""
+    columns: dict[str, float | None] = {}
+    for name, result in found.summary().items():
+        columns[name] = result["value"]
+        columns[f"{name}_low"], columns[f"{name}_high"] = result["low"], result["high"]
+    rate = columns.get("pass_at_1")
+    columns["score"] = rate if rate is not None else columns.get("bleu")
+    return columns
+
+
+def run_sft(workspace: Workspace) -> dict[str, Any]:
+    """Fine-tune the base model on the demonstrations."""
+    config, began = workspace.config, time.monotonic()
+    reset_peak_memory()
+    name = config.model.base_model_name
+    lm, tokenizer = load_causal_lm(name, device=workspace.device.device), load_tokenizer(name)
+    trainer = SFTTrainer(
+        lm,
+        tokenizer,
+        train_data=workspace.data.demonstrations,
+        config=config.training,
+        runtime=workspace.runtime("sft"),
+        model_config=config.model,
+        evaluate=periodic(workspace, lm, tokenizer),
+    )
+    workspace.say(f"sft: {trainer.encoded.line()}")
+    result = trainer.train()
+    trainer.save_model(workspace.artifacts.final_model("sft"))
+    return stage_record(result, time.monotonic() - began)
+
+
+def policy_source(workspace: Workspace) -> str:
+    """The model RLHF starts from: the SFT model where there is one, else the base model."""
+    folder = workspace.artifacts.final_model("sft")
+    if (folder / "config.json").is_file():
+        return str(folder)
+    if workspace.config.training.use_multi_stage:
+        raise ModelError(
+            f"no SFT model in {folder}: run --stage sft first, or set training.use_multi_stage=false "
+            "to start from the base model"
+        )
+    return workspace.config.model.base_model_name
+
+
+def run_reward(workspace: Workspace) -> dict[str, Any]:
+    """Train the reward model on human feedback and calibrate it on samples of the SFT policy."""
+    config, began = workspace.config, time.monotonic()
+    reset_peak_memory()
+    data = workspace.data
+    name = config.reward.custom_reward_backbone or config.model.reward_model_name
+    trainer = RewardTrainer(
+        name,
+        pairs=data.pairs,
+        ratings=data.ratings,
+        config=config.reward,
+        training=config.training,
+        runtime=workspace.runtime("reward_model"),
+        cache_folder=workspace.artifacts.stage("reward_model") / "features",
+    )
+    workspace.say(
+        f"reward: {len(trainer.train_pairs)} pairs and {len(trainer.train_ratings)} ratings to train "
+        f"on, {len(trainer.validation_pairs)} pairs held out by question"
+    )
+    result = trainer.train()
+    prompts, answers = sample_answers(
+        workspace, policy_source(workspace), [p.prompt for p in data.prompts[:CALIBRATION_PROMPTS]]
+    )
+    calibration = trainer.model.calibrate(prompts, answers)
+    report = {"calibration_samples": calibration}
+    if trainer.validation_pairs or trainer.validation_ratings:
+        report |= trainer.evaluate()
+    folder = workspace.artifacts.stage("reward_model")
+    write_json(folder / "evaluation.json", report, 1)
+    trainer.save_model(folder / "final_model")
+    record = stage_record(result, time.monotonic() - began)
+    record["accuracy"] = report.get("accuracy")
+    return record
+
+
+def sample_answers(
+    workspace: Workspace, model: str, prompts: list[str]
+) -> tuple[list[str], list[str]]:
+    """One sampled answer at the training temperature for each prompt that fits."""
+    training, settings = workspace.config.training, workspace.config.model
+    lm, tokenizer = load_causal_lm(model, device=workspace.device.device), load_tokenizer(model)
+    encoded = encode_prompts(
+        tokenizer,
+        prompts,
+        max_length=training.max_prompt_tokens,
+        style=settings.prompt_style,  # type: ignore[arg-type]
+        system=settings.system_prompt,
+    )
+    if len(encoded.input_ids) < 2:
+        raise DataError(
+            f"only {len(encoded.input_ids)} of {len(prompts)} prompts fit training.max_prompt_tokens "
+            f"= {training.max_prompt_tokens}, too few to calibrate the reward model on"
+        )
+    engine = HuggingFaceEngine(
+        lm,
+        eos_ids=stop_ids(lm, tokenizer),
+        pad_id=tokenizer.pad_token_id,
+        dtype=workspace.runtime().compute_dtype,
+    )
+    drawn = engine.generate(
+        encoded.input_ids,
+        samples_per_prompt=1,
+        max_new_tokens=training.max_response_tokens,
+        temperature=training.temperature,
+        generator=torch.Generator().manual_seed(training.seed),
+    )
+    texts = [decode_response(tokenizer, generation) for generation in drawn]
+    return [prompts[i] for i in encoded.indices], texts
+
+
+def load_reward_model(workspace: Workspace) -> CustomRewardModel | None:
+    """The trained reward model, or None when the configuration has no learned part."""
+    config = workspace.config
+    if not (config.reward.use_custom_reward and config.training.use_multi_stage):
+        return None
+    folder = workspace.artifacts.final_model("reward_model")
+    if not folder.is_dir():
+        raise ModelError(
+            f"no reward model in {folder}: run --stage reward first, or set "
+            "reward.use_custom_reward=false"
+        )
+    model: CustomRewardModel = CustomRewardModel.from_pretrained(
+        str(folder), device=workspace.device.device
+    )
+    return model
+
+
+def run_rlhf(workspace: Workspace) -> dict[str, Any]:
+    """Train the policy against the composite reward with the configured online algorithm."""
+    config, began = workspace.config, time.monotonic()
+    reset_peak_memory()
+    name = policy_source(workspace)
+    lm, tokenizer = load_causal_lm(name, device=workspace.device.device), load_tokenizer(name)
+    algorithm = config.training.algorithm
+    options: dict[str, Any] = {
+        "prompts": workspace.data.prompts,
+        "reward": workspace.reward(load_reward_model(workspace)),
+        "config": config.training,
+        "runtime": workspace.runtime(algorithm),
+        "model_config": config.model,
+        "sft_data": workspace.data.demonstrations,
+        "evaluate": periodic(workspace, lm, tokenizer),
+    }
+    trainer: PPOTrainer | PolicyGradientTrainer
+    if algorithm == "ppo":
+        trainer = PPOTrainer(lm, tokenizer, **options)
+    else:
+        trainer = PolicyGradientTrainer(lm, tokenizer, algorithm=algorithm, **options)
+    workspace.say(
+        f"{algorithm}: {len(trainer.parts.prompts)} prompts, {trainer.loop.total_rollouts} rollouts of "
+        f"{config.training.rollout_batch_size} episodes, up to {trainer.loop.updates_per_rollout} "
+        "updates each"
+    )
+    result = trainer.train()
+    trainer.save_model(workspace.artifacts.final_model(algorithm))
+    return stage_record(result, time.monotonic() - began)
+
+
+def run_evaluation(
+    workspace: Workspace, *, name: str, model: str, kl_to: str | None, items: EvaluationSet
+) -> PolicyEvaluation:
+    """Evaluate one model on the evaluation set; an evaluation already written is read instead."""
+    path = workspace.artifacts.evaluation(name)
+    if path.is_file():
+        return read_evaluation(path)
+    device = workspace.device.device
+    lm, tokenizer = load_causal_lm(model, device=device), load_tokenizer(model)
+    reference = load_causal_lm(kl_to, device=device) if kl_to is not None else None
+    evaluator = workspace.evaluator(reward=workspace.reward(load_reward_model(workspace)))
+    with workspace.bar(f"evaluate {name}", 2 * len(items)) as advance:
+        found = evaluator.evaluate_policy(
+            lm, tokenizer, items, sampled=True, kl_to=reference, progress=advance
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, found.to_dict(), 1)
+    return found
+

@@ -1,0 +1,139 @@
+"""What all stages of one run share: configuration, device, logs, data, executor, reward.
+
+Made once by the pipeline and handed to every stage; stages keep nothing in it but their artifacts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from modern_rlhf.checkpoint.store import CheckpointStore
+from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.errors import SandboxError
+from modern_rlhf.evaluation import Evaluator
+from modern_rlhf.pipeline.artifacts import Artifacts
+from modern_rlhf.pipeline.data import RunData
+from modern_rlhf.rewards.base import Reward
+from modern_rlhf.rewards.composite import CompositeReward
+from modern_rlhf.rewards.execution import ExecutionReward
+from modern_rlhf.rewards.learned import LearnedReward
+from modern_rlhf.rewards.semantic import SemanticReward
+from modern_rlhf.rewards.syntax import SyntaxReward
+from modern_rlhf.reward_model.model import CustomRewardModel
+from modern_rlhf.sandbox.executor import SandboxExecutor
+from modern_rlhf.tracking import RunTracker
+from modern_rlhf.trainer.runtime import NeverStop, Runtime, StopSignal
+from modern_rlhf.utils.device import DeviceChoice
+
+LOGGER = logging.getLogger("modern_rlhf")
+
+
+@dataclass
+class Workspace:
+    """See the module docstring. `close` frees the executor's processes."""
+
+    config: ModernRLHFConfig
+    device: DeviceChoice
+    artifacts: Artifacts
+    data: RunData
+    tracker: RunTracker | None
+    resume: bool = False
+    stop: StopSignal = field(default_factory=NeverStop)
+    progress: bool = True
+    _executor: SandboxExecutor | None = None
+
+    def say(self, text: str) -> None:
+        """One line for the person at the terminal and for training.log."""
+        if self.progress:
+            tqdm.write(text)
+        LOGGER.info("%s", text)
+
+    @property
+    def executor(self) -> SandboxExecutor:
+        """The executor of generated code, started at first use.
+
+        Raises:
+            SandboxError: this machine offers less isolation than `reward.execution_min_layer`.
+        """
+        if self._executor is None:
+            reward = self.config.reward
+            try:
+                self._executor = SandboxExecutor(
+                    workers=self.config.hardware.sandbox_workers,
+                    timeout=reward.execution_timeout,
+                    memory_mb=reward.execution_memory_mb,
+                    min_layer=reward.execution_min_layer,
+                )
+            except OSError as error:
+                raise SandboxError(f"the executor of generated code cannot start: {error}") from error
+        return self._executor
+
+    def runtime(self, stage: str | None = None) -> Runtime:
+        """A runtime for one stage, with its checkpoints; without a stage, for measuring only."""
+        store = None
+        if stage is not None:
+            store = CheckpointStore(
+                self.artifacts.stage(stage),
+                keep_last=max(2, self.config.training.keep_checkpoints),
+            )
+        return Runtime(
+            device=self.device.device,
+            dtype=self.device.dtype,
+            tracker=self.tracker if stage is not None else None,
+            store=store,
+            stop=self.stop,
+            resume=self.resume,
+            progress=self.progress,
+        )
+
+    def evaluator(self, *, reward: Reward | None = None) -> Evaluator:
+        """The evaluation with this run's settings."""
+        config = self.config
+        return Evaluator(
+            runtime=self.runtime(),
+            executor=self.executor,
+            max_prompt_tokens=config.training.max_prompt_tokens,
+            max_response_tokens=config.training.max_response_tokens,
+            bertscore_model=config.evaluation.bertscore_model or config.model.reward_model_name,
+            bootstrap_samples=config.evaluation.bootstrap_samples,
+            seed=config.training.seed,
+            prompt_style=config.model.prompt_style,
+            system_prompt=config.model.system_prompt,
+            tokens_per_micro_batch=config.training.tokens_per_micro_batch,
+            reward=reward,
+        )
+
+    def reward(self, model: CustomRewardModel | None) -> CompositeReward:
+        """The composite reward of the configuration, with the learned part where there is one."""
+        section = self.config.reward
+        parts: list[tuple[Any, float]] = [
+            (SyntaxReward(), section.syntax_reward_weight),
+            (ExecutionReward(self.executor, kind=section.execution_kind), section.execution_reward_weight),  # type: ignore[arg-type]
+            (SemanticReward(kind=section.semantic_kind), section.semantic_reward_weight),  # type: ignore[arg-type]
+        ]
+        if model is not None:
+            parts.append((LearnedReward(model), section.human_preference_weight))
+        return CompositeReward(parts)
+
+    @contextlib.contextmanager
+    def bar(self, text: str, total: int) -> Iterator[Any]:
+        """A progress bar over `total` answers; yields the function that advances it."""
+        with tqdm(total=total, desc=text, unit="answer", disable=not self.progress) as bar:
+            yield bar.update
+
+    def close(self) -> None:
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+
+
+def folder_of(output: str) -> Path:
+    """The output folder, absolute."""
+    return Path(output).expanduser().resolve()

@@ -1,0 +1,1 @@
+"""Rollouts on floor 3: prompts in, sampled and scored episodes out."""

@@ -1,0 +1,70 @@
+"""From prompts to scored episodes: sample, decode, score, mark what could not be scored.
+
+Text is decoded from the tokens up to the stop token and handed to the reward as text, so a reward
+model may use any tokenizer of its own (D39) and nothing after the stop can be seen (D12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from modern_rlhf.errors import TrainingError
+from modern_rlhf.records import Prompt
+from modern_rlhf.rewards.base import Reward, RewardBatch
+from modern_rlhf.rollout.types import Generation, GenerationEngine, RolloutBatch
+
+
+def decode_response(tokenizer: Any, generation: Generation) -> str:
+    """The response as text, without its stop token."""
+    return str(tokenizer.decode(generation.token_ids, skip_special_tokens=True))
+
+
+def collect(
+    prompts: Sequence[Prompt],
+    prompt_ids: Sequence[list[int]],
+    *,
+    engine: GenerationEngine,
+    tokenizer: Any,
+    reward: Reward,
+    samples_per_prompt: int,
+    max_new_tokens: int,
+    temperature: float,
+    generator: torch.Generator,
+) -> RolloutBatch:
+    """Sample G responses for each of P prompts and score them: B = P x G episodes.
+
+    Raises:
+        TrainingError: the reward returned another number of scores than it was given responses.
+    """
+    generations = engine.generate(
+        prompt_ids,
+        samples_per_prompt=samples_per_prompt,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        generator=generator,
+    )
+    repeated = [prompt for prompt in prompts for _ in range(samples_per_prompt)]
+    texts = [decode_response(tokenizer, generation) for generation in generations]
+    scores = reward.score(RewardBatch(prompts=repeated, responses=texts))
+    if len(scores.total) != len(texts):
+        raise TrainingError(
+            f"the reward {reward.name!r} returned {len(scores.total)} scores for {len(texts)} "
+            "responses; it must return one for each (None where it cannot score)"
+        )
+    width = max(len(generation.token_ids) for generation in generations)
+    sampling_log_probs = torch.zeros(len(texts), width)
+    for row, generation in enumerate(generations):
+        sampling_log_probs[row, : len(generation.log_probs)] = torch.tensor(generation.log_probs)
+    return RolloutBatch(
+        prompts=repeated,
+        prompt_ids=[list(ids) for ids in prompt_ids for _ in range(samples_per_prompt)],
+        response_ids=[generation.token_ids for generation in generations],
+        texts=texts,
+        finished=[generation.finished for generation in generations],
+        scores=scores,
+        valid=torch.tensor([score is not None for score in scores.total]),
+        sampling_log_probs=sampling_log_probs,
+    )

@@ -1,0 +1,108 @@
+"""Putting an online trainer's parts together: models, reference, prompts, reward, sampler."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from modern_rlhf.config.sections import ModelConfig, TrainingConfig, check_training
+from modern_rlhf.data_loader.encoding import encode_demonstrations, encode_prompts
+from modern_rlhf.data_loader.rows import demonstrations_from_rows, prompts_from_rows
+from modern_rlhf.errors import DataError
+from modern_rlhf.models.forward import Policy, ValueModel
+from modern_rlhf.rewards.base import Reward
+from modern_rlhf.rollout.engine import HuggingFaceEngine
+from modern_rlhf.rollout.types import GenerationEngine
+from modern_rlhf.trainer.inputs import (
+    resolve_model_and_tokenizer,
+    resolve_reward,
+    stop_ids,
+    with_lora,
+)
+from modern_rlhf.trainer.online import OnlineParts
+from modern_rlhf.trainer.runtime import Runtime
+
+
+def assemble(
+    model: Any,
+    tokenizer: Any,
+    *,
+    prompts: Any,
+    reward: Callable[..., Any] | Reward,
+    training: TrainingConfig,
+    runtime: Runtime,
+    model_config: ModelConfig,
+    build: Callable[[Any], tuple[Policy, ValueModel | None]],
+    reference: Any = None,
+    engine: GenerationEngine | None = None,
+    sft_data: Any = (),
+) -> OnlineParts:
+    """Everything an `OnlineLoop` moves, built from what a user hands over.
+
+    `build` makes policy and value network of the loaded LM. The reference is a frozen copy of the
+    policy as given, the model passed as `reference`, or, under LoRA, the policy without adapters.
+
+    Raises:
+        DataError: no prompt fits `max_prompt_tokens`. ConfigError, ModelError: unusable arguments.
+    """
+    check_training(training)
+    lm, tokenizer = resolve_model_and_tokenizer(model, tokenizer, device=runtime.device)
+    records = prompts_from_rows(prompts)
+    style, system = model_config.prompt_style, model_config.system_prompt
+    encoded = encode_prompts(
+        tokenizer,
+        [record.prompt for record in records],
+        max_length=training.max_prompt_tokens,
+        style=style,  # type: ignore[arg-type]
+        system=system,
+    )
+    if not encoded.input_ids:
+        raise DataError(
+            f"none of the {len(records)} prompts fits training.max_prompt_tokens = "
+            f"{training.max_prompt_tokens}; raise it"
+        )
+    sft_rows = []
+    if training.ppo_sft_coef > 0 and len(sft_data):
+        examples = encode_demonstrations(
+            tokenizer,
+            demonstrations_from_rows(sft_data),
+            max_length=training.max_prompt_tokens + training.max_response_tokens,
+            style=style,  # type: ignore[arg-type]
+            system=system,
+        ).examples
+        sft_rows = [
+            (e.input_ids[: e.prompt_length], e.input_ids[e.prompt_length :]) for e in examples
+        ]
+    frozen: Policy | None = None
+    if reference is not None:
+        reference_lm, _ = resolve_model_and_tokenizer(reference, tokenizer, device=runtime.device)
+        frozen = Policy(reference_lm)
+    elif not model_config.use_lora:
+        frozen = Policy(copy.deepcopy(lm))
+    if model_config.use_lora:
+        lm = with_lora(
+            lm,
+            rank=model_config.lora_r,
+            alpha=model_config.lora_alpha,
+            targets=model_config.lora_target_modules,
+            seed=training.seed,
+        )
+    policy, value_model = build(lm)
+    sampler = engine or HuggingFaceEngine(
+        lm.to(runtime.device),
+        eos_ids=stop_ids(lm, tokenizer),
+        pad_id=tokenizer.pad_token_id,
+        dtype=runtime.compute_dtype,
+    )
+    return OnlineParts(
+        policy=policy,
+        reference=frozen,
+        value_model=value_model,
+        tokenizer=tokenizer,
+        prompts=[records[i] for i in encoded.indices],
+        prompt_ids=encoded.input_ids,
+        reward=resolve_reward(reward),
+        engine=sampler,
+        sft_rows=sft_rows,
+    )

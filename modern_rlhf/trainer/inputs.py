@@ -1,0 +1,82 @@
+"""What users hand to a trainer, turned into what its loop moves.
+
+A model may be a name or a loaded model, data rows, records or a `datasets.Dataset`, a reward a
+function or a `Reward`. Everything after this file is typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from modern_rlhf.errors import ConfigError
+from modern_rlhf.models.loading import disable_dropout, load_causal_lm, load_tokenizer
+from modern_rlhf.rewards.base import Reward
+
+
+def resolve_model_and_tokenizer(model: Any, tokenizer: Any, *, device: str) -> tuple[Any, Any]:
+    """A float32 causal LM on `device` with dropout off, and its tokenizer.
+
+    Raises:
+        ConfigError: a loaded model was given without a tokenizer.
+        ModelError: nothing loadable under the name.
+    """
+    if isinstance(model, str):
+        name = model
+        tokenizer = load_tokenizer(name) if tokenizer is None else tokenizer
+        return load_causal_lm(name, device=device), tokenizer
+    if tokenizer is None:
+        raise ConfigError("a loaded model needs its tokenizer beside it: pass tokenizer=...")
+    if isinstance(tokenizer, str):
+        tokenizer = load_tokenizer(tokenizer)
+    return disable_dropout(model).to(device).eval(), tokenizer
+
+
+def resolve_reward(reward: Callable[..., Any] | Reward) -> Reward:
+    """A `Reward` as it is; a plain function `(prompts, responses, **columns) -> list[float]` wrapped."""
+    if hasattr(reward, "score") and hasattr(reward, "name"):
+        return reward
+    from modern_rlhf.rewards.functions import FunctionReward
+
+    return FunctionReward(reward)
+
+
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Token ids that end an answer: the tokenizer's EOS and what the generation config adds.
+
+    Raises:
+        ConfigError: there is none, so no answer could ever end.
+    """
+    ids: set[int] = set()
+    if tokenizer.eos_token_id is not None:
+        ids.add(int(tokenizer.eos_token_id))
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if isinstance(configured, int):
+        ids.add(configured)
+    elif isinstance(configured, list):
+        ids.update(int(i) for i in configured)
+    if not ids:
+        raise ConfigError("the tokenizer has no EOS token, so no answer could ever end; set one")
+    return sorted(ids)
+
+
+def with_lora(model: Any, *, rank: int, alpha: int, targets: str, seed: int) -> Any:
+    """Wrap a model in LoRA adapters through `peft`; only they train.
+
+    Raises:
+        ConfigError: `peft` is not installed.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ConfigError("model.use_lora needs the package peft: pip install peft") from error
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(
+            model,
+            LoraConfig(
+                r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM"
+            ),
+        )

@@ -1,0 +1,91 @@
+"""REINFORCE, RLOO and GRPO: the rows of the table without a value network.
+
+Papers: "Back to Basics" 2402.14740 (REINFORCE with a moving-average baseline, RLOO), GRPO 2402.03300
+with the normalisations of Dr.GRPO 2503.20783 and DAPO 2503.14476. The loop is `trainer.online`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.errors import ConfigError
+from modern_rlhf.models.forward import Policy
+from modern_rlhf.rewards.base import Reward
+from modern_rlhf.rollout.types import GenerationEngine
+from modern_rlhf.trainer.algorithms import ALGORITHMS
+from modern_rlhf.trainer.assemble import assemble
+from modern_rlhf.trainer.loop import TrainResult
+from modern_rlhf.trainer.online import OnlineLoop
+from modern_rlhf.trainer.runtime import Evaluate, Runtime
+
+
+class PolicyGradientTrainer:
+    """Trains a policy with REINFORCE, RLOO or GRPO against any reward.
+
+    Args:
+        algorithm: `reinforce`, `rloo` or `grpo`; default: the config's.
+        model, tokenizer, prompts, reward, config, reference, engine: as for `PPOTrainer`.
+
+    Raises:
+        ConfigError, DataError, ModelError: unusable arguments, before anything is trained.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        *,
+        prompts: Any,
+        reward: Callable[..., Any] | Reward,
+        algorithm: str | None = None,
+        config: TrainingConfig | None = None,
+        runtime: Runtime | None = None,
+        model_config: ModelConfig | None = None,
+        reference: Any = None,
+        engine: GenerationEngine | None = None,
+        sft_data: Any = (),
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        config = config or TrainingConfig(algorithm="rloo", samples_per_prompt=4)
+        training = dataclasses.replace(config, algorithm=algorithm or config.algorithm)
+        without_value = [name for name, row in ALGORITHMS.items() if not row.needs_value]
+        if training.algorithm not in without_value:
+            raise ConfigError(
+                f"algorithm = {training.algorithm!r} is not one of {', '.join(without_value)}; "
+                "for ppo use PPOTrainer"
+            )
+        self.runtime = runtime or Runtime()
+        self.parts = assemble(
+            model,
+            tokenizer,
+            prompts=prompts,
+            reward=reward,
+            training=training,
+            runtime=self.runtime,
+            model_config=model_config or ModelConfig(),
+            build=lambda lm: (Policy(lm), None),
+            reference=reference,
+            engine=engine,
+            sft_data=sft_data,
+        )
+        self.loop = OnlineLoop(
+            self.parts, training=training, runtime=self.runtime, evaluate=evaluate
+        )
+
+    @property
+    def policy(self) -> Any:
+        """The causal LM being trained."""
+        return self.parts.policy.lm
+
+    def train(self) -> TrainResult:
+        """Run to the last rollout, an early stop, or a stop request."""
+        return self.loop.train()
+
+    def save_model(self, folder: Any) -> None:
+        """Write the policy as a Hugging Face directory."""
+        from modern_rlhf.trainer.export import save_policy
+
+        save_policy(self.policy, self.parts.tokenizer, folder)

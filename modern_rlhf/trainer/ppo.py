@@ -1,0 +1,136 @@
+"""PPO for language models: the `ppo` row of the table, with its value network.
+
+Paper: Schulman et al. 1707.06347 with GAE 1506.02438; details as in "The N Implementation Details of
+RLHF with PPO" and 2403.17031 (D1-D39). The loop is `trainer.online`; this file chooses the models:
+a frozen reference, and a value network that is separate or a head on the policy's trunk (D25),
+starting at V = 0 or from the reward model (D4).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.errors import ConfigError
+from modern_rlhf.models.forward import Policy, ValueModel, trunk_of
+from modern_rlhf.models.heads import linear_value_head
+from modern_rlhf.rewards.base import Reward
+from modern_rlhf.rollout.types import GenerationEngine
+from modern_rlhf.trainer.assemble import assemble
+from modern_rlhf.trainer.loop import TrainResult
+from modern_rlhf.trainer.online import OnlineLoop
+from modern_rlhf.trainer.runtime import Evaluate, Runtime
+
+
+def make_value_parts(
+    lm: Any, training: TrainingConfig, *, reward_value: ValueModel | None = None
+) -> tuple[nn.Module | None, ValueModel | None]:
+    """(head on the policy's trunk, None) or (None, network of its own), as configured (D4, D25).
+
+    Args:
+        reward_value: trunk and scalar head of the reward model, for `ppo_value_init = "reward"`;
+            V at the last token is then the reward model's score.
+
+    Raises:
+        ConfigError: a combination that cannot be built.
+    """
+    hidden = int(lm.config.hidden_size)
+    generator = torch.Generator().manual_seed(training.seed)
+    init = training.ppo_value_init
+    if training.ppo_value_model == "shared":
+        if init == "reward":
+            raise ConfigError(
+                "training.ppo_value_init = 'reward' needs a network of its own: "
+                "set training.ppo_value_model=separate"
+            )
+        return linear_value_head(
+            hidden, init="zero" if init == "zero" else "random", generator=generator
+        ), None
+    if init == "reward":
+        if reward_value is None:
+            raise ConfigError(
+                "training.ppo_value_init = 'reward' needs a trained reward model whose backbone is "
+                "a decoder with the policy's tokenizer; use 'zero' otherwise"
+            )
+        return None, reward_value
+    trunk = copy.deepcopy(trunk_of(lm))
+    head = linear_value_head(hidden, init="zero" if init == "zero" else "random", generator=generator)
+    return None, ValueModel(trunk.requires_grad_(True), head)
+
+
+class PPOTrainer:
+    """Trains a policy with PPO against any reward.
+
+    Args:
+        model, tokenizer: a name, or a loaded causal LM with its tokenizer; trained in place.
+        prompts: strings, dicts, `Prompt`s, `Task`s or a `datasets.Dataset`.
+        reward: a `Reward`, or a function `(prompts, responses, **columns) -> list[float]`.
+        config: the training section; its `algorithm` is set to `ppo`.
+        reference: another reference than a frozen copy of the policy as given.
+        engine: another sampler than the built-in one.
+        sft_data: demonstrations for the mixed-in SFT loss (`ppo_sft_coef`).
+
+    Raises:
+        ConfigError, DataError, ModelError: unusable arguments, before anything is trained.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        *,
+        prompts: Any,
+        reward: Callable[..., Any] | Reward,
+        config: TrainingConfig | None = None,
+        runtime: Runtime | None = None,
+        model_config: ModelConfig | None = None,
+        reference: Any = None,
+        reward_value: ValueModel | None = None,
+        engine: GenerationEngine | None = None,
+        sft_data: Any = (),
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        training = dataclasses.replace(config or TrainingConfig(), algorithm="ppo")
+        self.runtime = runtime or Runtime()
+
+        def build(lm: Any) -> tuple[Policy, ValueModel | None]:
+            head, value_model = make_value_parts(lm, training, reward_value=reward_value)
+            return Policy(lm, value_head=head), value_model
+
+        self.parts = assemble(
+            model,
+            tokenizer,
+            prompts=prompts,
+            reward=reward,
+            training=training,
+            runtime=self.runtime,
+            model_config=model_config or ModelConfig(),
+            build=build,
+            reference=reference,
+            engine=engine,
+            sft_data=sft_data,
+        )
+        self.loop = OnlineLoop(
+            self.parts, training=training, runtime=self.runtime, evaluate=evaluate
+        )
+
+    @property
+    def policy(self) -> Any:
+        """The causal LM being trained."""
+        return self.parts.policy.lm
+
+    def train(self) -> TrainResult:
+        """Run to the last rollout, an early stop, or a stop request."""
+        return self.loop.train()
+
+    def save_model(self, folder: Any) -> None:
+        """Write the policy as a Hugging Face directory."""
+        from modern_rlhf.trainer.export import save_policy
+
+        save_policy(self.policy, self.parts.tokenizer, folder)

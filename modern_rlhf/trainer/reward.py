@@ -1,0 +1,267 @@
+"""Training the reward model: pairs by Bradley-Terry, ratings by regression and ordinal loss.
+
+The losses are `reward_model.fit`'s; this loop adds what every trainer has: resume, logs, early stop.
+A frozen backbone is run once over all texts and its pooled features are kept (`FeatureCache` on
+disk, or memory when nothing is kept); further epochs then cost only the heads. Validation pairs are
+split off by question (`group_id`), never by row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modern_rlhf.config.sections import RewardConfig, TrainingConfig
+from modern_rlhf.data_loader.splits import split_by_group
+from modern_rlhf.errors import DataError
+from modern_rlhf.records import PreferencePair, Rating
+from modern_rlhf.reward_model.cache import FeatureCache
+from modern_rlhf.reward_model.evaluator import RewardModelEvaluator
+from modern_rlhf.reward_model.fit import (
+    loss_plan,
+    pair_loss,
+    pair_targets,
+    rating_loss,
+    rating_targets,
+)
+from modern_rlhf.reward_model.model import CustomRewardModel
+from modern_rlhf.trainer.loop import (
+    EpochSampler,
+    Keeper,
+    MetricSums,
+    TrainResult,
+    check_finite,
+    linear_schedule,
+    make_optimizer,
+    set_learning_rate,
+)
+from modern_rlhf.trainer.runtime import Evaluate, Runtime
+
+VALIDATION = "validation"
+
+
+class RewardTrainer:
+    """Trains a `CustomRewardModel` on preference pairs and ratings.
+
+    Args:
+        model: the reward model, or the name of a backbone to build one on.
+        pairs, ratings: records; either may be empty, not both.
+        config: the reward section (epochs over cached features, batch size, heads).
+        training: seed, learning rate of the heads, epochs when the backbone trains.
+        cache_folder: where features of a frozen backbone are kept; None keeps them in memory.
+        validation_fraction: share of the questions held out for the report.
+
+    Raises:
+        DataError: nothing to train on.
+    """
+
+    def __init__(
+        self,
+        model: CustomRewardModel | str,
+        *,
+        pairs: Sequence[PreferencePair] = (),
+        ratings: Sequence[Rating] = (),
+        config: RewardConfig | None = None,
+        training: TrainingConfig | None = None,
+        runtime: Runtime | None = None,
+        cache_folder: Path | None = None,
+        validation_fraction: float = 0.2,
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        self.config = config or RewardConfig()
+        self.training = training = training or TrainingConfig()
+        self.runtime = runtime = runtime or Runtime()
+        generator = torch.Generator().manual_seed(training.seed)
+        if isinstance(model, str):
+            model = CustomRewardModel(
+                model,
+                freeze_backbone=self.config.custom_reward_freeze_backbone,
+                human_logits=self.config.use_human_logits and bool(ratings),
+                human_logits_layer=self.config.human_logits_layer,  # type: ignore[arg-type]
+                human_feedback_weight=self.config.human_feedback_weight,
+                max_length=self.config.reward_max_length,
+                generator=generator,
+            )
+        self.model = model.to(runtime.device)
+        if not pairs and not ratings:
+            raise DataError(
+                "the reward model has nothing to learn from: no preference pair and no rating; set "
+                "data.human_feedback_path or data.preferences_path, or "
+                "reward.human_preference_weight=0 with reward.use_custom_reward=false"
+            )
+        self.train_pairs, self.validation_pairs = _split(
+            pairs, fraction=validation_fraction, seed=training.seed
+        )
+        self.train_ratings, self.validation_ratings = _split(
+            ratings, fraction=validation_fraction, seed=training.seed
+        )
+        self.pair_targets = pair_targets(self.train_pairs)
+        self.rating_targets = (
+            rating_targets(self.train_ratings, model.settings.heads) if self.train_ratings else None
+        )
+        self.plan = loss_plan(
+            model.heads, pairs=len(self.train_pairs), ratings=len(self.train_ratings)
+        )
+        self.features: dict[str, Tensor] = {}
+        self.cache_folder = cache_folder
+        largest = max(len(self.train_pairs), len(self.train_ratings))
+        self.steps_per_epoch = max(1, math.ceil(largest / self.config.reward_batch_size))
+        epochs = self.config.reward_epochs if model.frozen else training.reward_modeling_epochs
+        self.total_steps = max(1, epochs * self.steps_per_epoch)
+        self.pairs_per_step = math.ceil(len(self.train_pairs) / self.steps_per_epoch)
+        self.ratings_per_step = math.ceil(len(self.train_ratings) / self.steps_per_epoch)
+        self.pair_sampler = EpochSampler(max(1, len(self.train_pairs)), seed=training.seed)
+        self.rating_sampler = EpochSampler(max(1, len(self.train_ratings)), seed=training.seed + 1)
+        self.trainable = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer([(self.trainable, training.reward_learning_rate)], training)
+        self.keeper = Keeper(
+            stage="reward",
+            training=training,
+            runtime=runtime,
+            total_steps=self.total_steps,
+            state=self.state,
+            restore=self.restore,
+            evaluate=evaluate,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Trainable weights and buffers, optimiser, the dropout's generator is the global one."""
+        return {
+            "model": self._own_state(),
+            "optimizer": self.optimizer.state_dict(),
+            "trainer": {},
+        }
+
+    def _own_state(self) -> dict[str, Tensor]:
+        full = self.model.state_dict()
+        if not self.model.frozen:
+            return full
+        return {name: value for name, value in full.items() if not name.startswith("backbone.")}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"], strict=not self.model.frozen)
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def train(self) -> TrainResult:
+        """Run to the last step, an early stop, or a stop request."""
+        if self.model.frozen:
+            self._compute_features()
+        torch.manual_seed(self.training.seed)  # dropout in the heads; resume restores its state
+        step, go_on = self.keeper.begin(), True
+        self.model.train()
+        while go_on and step < self.total_steps:
+            rate = set_learning_rate(
+                self.optimizer, linear_schedule(step, total=self.total_steps, warmup=0)
+            )
+            sums = MetricSums()
+            tokens = 0
+            if self.train_pairs:
+                rows = self.pair_sampler.take(step * self.pairs_per_step, self.pairs_per_step)
+                tokens += self._pair_step(rows, sums)
+            if self.rating_targets is not None:
+                rows = self.rating_sampler.take(step * self.ratings_per_step, self.ratings_per_step)
+                tokens += self._rating_step(rows, sums)
+            metrics = sums.result(self.runtime)
+            check_finite(
+                metrics["loss"],
+                what="the reward loss",
+                step=step + 1,
+                remedy="lower training.reward_learning_rate",
+            )
+            norm = self.runtime.step(self.optimizer, self.trainable, self.training.max_grad_norm)
+            step += 1
+            go_on = self.keeper.after_step(
+                step,
+                {**metrics, "gradient_norm": norm, "learning_rate": rate},
+                epoch=step / self.steps_per_epoch,
+                tokens=tokens,
+                shown={"loss": f"{metrics['loss']:.3f}", "lr": f"{rate:.1e}"},
+            )
+        self.model.eval()
+        return self.keeper.finish(step, stopped_early=not go_on)
+
+    def _compute_features(self) -> None:
+        """Run the frozen backbone once over every training text; set the input statistics."""
+        parts: dict[str, tuple[list[str], list[str]]] = {}
+        if self.train_pairs:
+            parts["chosen"] = (self.pair_targets.prompts, self.pair_targets.chosen)
+            parts["rejected"] = (self.pair_targets.prompts, self.pair_targets.rejected)
+        if self.rating_targets is not None:
+            parts["rated"] = (self.rating_targets.prompts, self.rating_targets.responses)
+        cache = None if self.cache_folder is None else FeatureCache(self.cache_folder, self.model)
+        for name, (prompts, responses) in parts.items():
+            if cache is not None:
+                self.features[name] = cache.get(prompts, responses)
+            else:
+                self.features[name], _ = self.model.pooled(prompts, responses)
+        self.model.heads.set_feature_statistics(torch.cat(list(self.features.values())))
+
+    def _output(self, part: str, rows: Sequence[int], prompts: list[str], texts: list[str]) -> Any:
+        """Head outputs of the given rows, and how many tokens the backbone read for them."""
+        if self.model.frozen:
+            return self.model.heads(self.features[part][list(rows)].to(self.runtime.device)), 0
+        batch = self.model.encode_pairs([prompts[i] for i in rows], [texts[i] for i in rows])
+        with self.runtime.autocast():
+            return self.model(batch), int(batch.lengths.sum())
+
+    def _pair_step(self, rows: Sequence[int], sums: MetricSums) -> int:
+        targets = self.pair_targets
+        chosen, read = self._output("chosen", rows, targets.prompts, targets.chosen)
+        rejected, more = self._output("rejected", rows, targets.prompts, targets.rejected)
+        index = torch.tensor(rows)
+        loss, metrics = pair_loss(
+            chosen,
+            rejected,
+            margins=targets.margins[index].to(self.runtime.device),
+            weights=targets.weights[index].to(self.runtime.device),
+            settings=self.plan,
+        )
+        self.runtime.backward(loss)
+        sums.add({"loss": loss, **metrics})
+        return read + more
+
+    def _rating_step(self, rows: Sequence[int], sums: MetricSums) -> int:
+        targets, device = self.rating_targets, self.runtime.device
+        assert targets is not None
+        output, read = self._output("rated", rows, targets.prompts, targets.responses)
+        index = torch.tensor(rows)
+        loss, metrics = rating_loss(
+            output,
+            values=targets.values[index].to(device),
+            weights=targets.weights[index].to(device),
+            overall=targets.overall[index].to(device),
+            overall_weights=targets.overall_weights[index].to(device),
+            head_weights=self.model.heads.weights,
+            settings=self.plan,
+        )
+        self.runtime.backward(loss)
+        sums.add({"loss": loss, **metrics})
+        return read
+
+    def evaluate(self) -> dict[str, Any]:
+        """The report on the held-out questions (`RewardModelEvaluator`)."""
+        report: dict[str, Any] = RewardModelEvaluator(self.model).evaluate(
+            self.validation_pairs, self.validation_ratings
+        )
+        return report
+
+    def save_model(self, folder: Any) -> None:
+        """Write the reward model's own folder."""
+        self.model.save_pretrained(folder)
+
+
+def _split(items: Sequence[Any], *, fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """(train, validation) by question; everything trains when the fraction is 0."""
+    if not items or fraction <= 0:
+        return list(items), []
+    parts = split_by_group(
+        list(items), fractions={"train": 1.0 - fraction, VALIDATION: fraction}, seed=seed
+    )
+    if not parts["train"]:
+        return list(items), []
+    return parts["train"], parts[VALIDATION]

@@ -1,0 +1,65 @@
+"""What is logged about a rollout: means for metrics.jsonl, one row an episode for rollouts.jsonl.
+
+Reads a finished `RolloutBatch`; changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modern_rlhf.rollout.types import RolloutBatch
+
+
+def rollout_metrics(batch: RolloutBatch, scores: Tensor) -> dict[str, float]:
+    """Means over scorable episodes: reward, every component, lengths, share of each verdict."""
+    valid = batch.valid
+    totals = torch.tensor([0.0 if s is None else float(s) for s in batch.scores.total])[valid]
+    lengths = batch.response_lengths.float()
+    metrics = {
+        "reward": float(totals.mean()) if len(totals) else 0.0,
+        "reward_std": float(totals.std(unbiased=False)) if len(totals) else 0.0,
+        "score": float(scores[valid].mean()) if len(totals) else 0.0,
+        "response_length": float(lengths.mean()),
+        "finished_share": sum(batch.finished) / len(batch),
+        "unscorable_share": 1.0 - float(valid.float().mean()),
+    }
+    for name, values in batch.scores.components.items():
+        known = [value for value in values if value is not None]
+        if known:
+            metrics[f"reward_{name}"] = sum(known) / len(known)
+    verdicts = Counter(v for v in _verdicts(batch) if v is not None)
+    for verdict, count in sorted(verdicts.items()):
+        metrics[f"verdict_{verdict}"] = count / len(batch)
+    return metrics
+
+
+def _verdicts(batch: RolloutBatch) -> list[Any]:
+    for name, values in batch.scores.details.items():
+        if name.split("/")[-1] == "verdict":
+            return list(values)
+    return [None] * len(batch)
+
+
+def rollout_rows(
+    batch: RolloutBatch, *, stage: str, step: int, kl: Tensor, advantage: Tensor
+) -> Iterator[dict[str, Any]]:
+    """One JSON-ready row an episode."""
+    verdicts = _verdicts(batch)
+    for i, text in enumerate(batch.texts):
+        yield {
+            "stage": stage,
+            "step": step,
+            "prompt": batch.prompts[i].prompt,
+            "text": text,
+            "reward": batch.scores.total[i],
+            "components": {name: values[i] for name, values in batch.scores.components.items()},
+            "kl": float(kl[i]),
+            "advantage": float(advantage[i]),
+            "verdict": verdicts[i],
+            "finished": batch.finished[i],
+        }
