@@ -149,7 +149,7 @@ def plan_demonstrations(
             tally.columns["group"] = group
         name = source_name(table)
         for row in table.rows:
-            if min_prob is not None:
+            if min_prob is not None and prob is not None:
                 value = cols.number_of(row.values.get(prob))
                 if value is None or value < min_prob:
                     tally.skip(f"row with prob below {min_prob:g}")

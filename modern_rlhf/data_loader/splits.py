@@ -152,11 +152,11 @@ def remove_overlap(
     concerned = 0
     for position, item in enumerate(train):
         kinds = set()
-        for field, index, text in (
+        for field, protected, text in (
             ("prompt", prompts, prompt_of(item)),
             ("answer", replies, answer_of(item) if answers else ""),
         ):
-            for match in index.match(position, text):
+            for match in protected.match(position, text):
                 matches.append((field, match))
                 touched.add(match.eval_index)
                 kinds.add(f"{match.kind}_{field}")

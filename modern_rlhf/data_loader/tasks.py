@@ -35,7 +35,7 @@ REFERENCE = ("code", "canonical_solution", "reference", "solution")
 TESTS = ("test_list", "tests", "test")
 ROLES = ("prompt", "reference", "tests")
 
-_MODES = get_args(TestMode)
+_MODES: tuple[TestMode, ...] = get_args(TestMode)
 _FIELDS = {  # columns with a field of their own; the others become metadata
     "task_id",
     "entry_point",
@@ -211,9 +211,10 @@ def _task(
     tests = _complete_tests(raw_tests, text_of(values.get("test_start")) or "", entry_point)
     if tests is None:
         return "row whose check() has no entry_point"
-    mode = values.get("mode") or ("unittest" if "unittest.TestCase" in tests[0] else "assert")
-    if mode not in _MODES:
-        return f"row of unknown mode {mode!r}"
+    named = values.get("mode") or ("unittest" if "unittest.TestCase" in tests[0] else "assert")
+    mode = next((known for known in _MODES if known == named), None)
+    if mode is None:
+        return f"row of unknown mode {named!r}"
     if show_tests:
         shown = "\n".join(tests[:show_tests])
         prompt = f"{prompt.rstrip()}\nYour code should pass these tests:\n{shown}"
