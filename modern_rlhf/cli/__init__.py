@@ -1,0 +1,1 @@
+"""The command line, split by concern: `parser`, `errors`, `commands`, `doctor`. Floor 7."""
