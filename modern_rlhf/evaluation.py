@@ -240,9 +240,7 @@ class Evaluator:
                 ).evaluate(texts, items.references, items.prompts, items.tasks)
                 extra_items["pass_at_1_sampled"] = list(again["pass_at_1"].per_item)
             if kl_to is not None:
-                extra_items["kl"] = list(
-                    self._log_ratios(lm, kl_to, tokenizer, prompt_ids, drawn)
-                )
+                extra_items["kl"] = list(self._log_ratios(lm, kl_to, tokenizer, prompt_ids, drawn))
         if self.reward is not None:
             scores = self.reward.score(RewardBatch(prompts=items.items, responses=answers))
             extra_items["reward"] = list(scores.total)
@@ -291,7 +289,9 @@ class Evaluator:
         policies = [Policy(lm), Policy(other)]
         lengths = [len(p) + len(g.token_ids) for p, g in zip(prompt_ids, drawn, strict=True)]
         ratios = [0.0] * len(drawn)
-        for rows in micro_batches(range(len(drawn)), lengths, max_tokens=self.tokens_per_micro_batch):
+        for rows in micro_batches(
+            range(len(drawn)), lengths, max_tokens=self.tokens_per_micro_batch
+        ):
             sequences = make_sequences(
                 [prompt_ids[i] for i in rows],
                 [drawn[i].token_ids for i in rows],

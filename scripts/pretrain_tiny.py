@@ -219,14 +219,20 @@ def main() -> None:
         bar.set_postfix(loss=f"{smoothed:.3f}", lr=f"{scale:.2f}")
         if args.log and step % 10 == 0:
             with args.log.open("a") as handle:
-                handle.write(json.dumps({"step": step, "loss": total, "s": time.time() - began}) + "\n")
+                handle.write(
+                    json.dumps({"step": step, "loss": total, "s": time.time() - began}) + "\n"
+                )
 
     model.eval()
     held_out_rows = stream(held_out)
     with torch.no_grad():
-        held_out_loss = sum(
-            loss_of(torch.tensor([next(held_out_rows) for _ in range(8)])).item() for _ in range(8)
-        ) / 8
+        held_out_loss = (
+            sum(
+                loss_of(torch.tensor([next(held_out_rows) for _ in range(8)])).item()
+                for _ in range(8)
+            )
+            / 8
+        )
     seconds = time.time() - began
     args.out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(args.out)

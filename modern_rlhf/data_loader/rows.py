@@ -11,10 +11,22 @@ from typing import Any, TypeVar
 
 from modern_rlhf.data_loader.demonstrations import plan_demonstrations
 from modern_rlhf.data_loader.formats import Row, Table, make_table
-from modern_rlhf.data_loader.prompts import _plan as plan_prompts
-from modern_rlhf.data_loader.prompts import prompt_of_task
+from modern_rlhf.data_loader.preferences import (
+    _labels,
+    _labels_of_pairs,
+    _pair,
+    _plan_labels,
+    _plan_pairs,
+)
+from modern_rlhf.data_loader.prompts import plan_prompts, prompt_of_task
 from modern_rlhf.errors import DataError
-from modern_rlhf.records import Demonstration, Prompt, Task
+from modern_rlhf.records import (
+    Demonstration,
+    LabelledAnswer,
+    PreferencePair,
+    Prompt,
+    Task,
+)
 from modern_rlhf.utils.load_report import Tally
 
 T = TypeVar("T")
@@ -52,6 +64,50 @@ def prompts_from_rows(rows: Iterable[Any]) -> list[Prompt]:
     return list(_read(items, lambda table: plan_prompts(table, None), "prompts"))
 
 
+def pairs_from_rows(rows: Iterable[Any]) -> list[PreferencePair]:
+    """`PreferencePair`s as they are; dicts with prompt, chosen and rejected by column alias.
+
+    Raises:
+        DataError: no row, no such columns, or no usable row.
+    """
+    items = list(rows)
+    if items and all(isinstance(item, PreferencePair) for item in items):
+        return items
+
+    def plan(table: Table) -> Callable[[Table, Tally], Iterator[PreferencePair]]:
+        columns = _plan_pairs(table, None)
+
+        def read(table: Table, tally: Tally) -> Iterator[PreferencePair]:
+            for row in table.rows:
+                pair = _pair(row, columns, table.path, tally)
+                if isinstance(pair, str):
+                    tally.skip(pair, row.where)
+                else:
+                    yield pair
+
+        return read
+
+    return list(_read(items, plan, "preference pairs"))
+
+
+def labelled_from_rows(rows: Iterable[Any]) -> list[LabelledAnswer]:
+    """`LabelledAnswer`s as they are; dicts with prompt, completion and label (or pairs) by alias.
+
+    Raises:
+        DataError: no row, no such columns, or no usable row.
+    """
+    items = list(rows)
+    if items and all(isinstance(item, LabelledAnswer) for item in items):
+        return items
+
+    def plan(table: Table) -> Callable[[Table, Tally], Iterator[LabelledAnswer]]:
+        columns = _plan_labels(table, None)
+        reader = _labels_of_pairs if "chosen" in columns else _labels
+        return lambda table, tally: reader(table, columns, tally)
+
+    return list(_read(items, plan, "labelled answers"))
+
+
 def _read(
     items: list[Any], plan: Callable[[Table], Callable[[Table, Tally], Iterator[T]]], what: str
 ) -> Iterator[T]:
@@ -68,4 +124,6 @@ def _read(
         count += 1
         yield record
     if count == 0:
-        raise DataError(f"none of the {len(items)} rows of the {what} is usable: {tally.report().line()}")
+        raise DataError(
+            f"none of the {len(items)} rows of the {what} is usable: {tally.report().line()}"
+        )

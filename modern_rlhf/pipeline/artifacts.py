@@ -112,7 +112,9 @@ def claim(root: Path, *, resume: bool, overwrite: bool) -> None:
         if root.exists() and not root.is_dir():
             raise OutputError(f"output path {root} is a file; give a folder with --output-dir")
         # The lock file of a run that just took the folder does not make it non-empty.
-        present = sorted(p.name for p in root.iterdir() if p.name != ".lock") if root.is_dir() else []
+        present = (
+            sorted(p.name for p in root.iterdir() if p.name != ".lock") if root.is_dir() else []
+        )
         if present and not (resume or overwrite):
             raise OutputError(
                 f"output folder {root} is not empty ({', '.join(present[:4])}"

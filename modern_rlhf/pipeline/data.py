@@ -92,7 +92,8 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
             )
         items[:] = checked.kept
     return _split_validation(
-        RunData(demonstrations, prompts, evaluation, evaluation, pairs, ratings, lines, leaks), config
+        RunData(demonstrations, prompts, evaluation, evaluation, pairs, ratings, lines, leaks),
+        config,
     )
 
 

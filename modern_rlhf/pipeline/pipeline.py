@@ -254,7 +254,11 @@ class ModernRLHFPipeline:
                 workspace.tracker.log("evaluate", len(found), columns, kind="eval")
             if self.stop.requested:
                 raise StopRequested("stopped by request during evaluation; --resume goes on")
-        for stage_name, folder in (("sft", "sft"), ("reward", "reward_model"), ("rlhf", self.algorithm)):
+        for stage_name, folder in (
+            ("sft", "sft"),
+            ("reward", "reward_model"),
+            ("rlhf", self.algorithm),
+        ):
             kept = self.artifacts.done(folder)
             if kept is not None:
                 records.setdefault(stage_name, kept)
@@ -293,8 +297,10 @@ class ModernRLHFPipeline:
         files = build_report(root)
         if self.progress:
             print(closing_table(results))
-            print(f"everything is in {root}: training_results.json, samples.md, report.html, "
-                  f"{len(list(files))} plots and pages")
+            print(
+                f"everything is in {root}: training_results.json, samples.md, report.html, "
+                f"{len(list(files))} plots and pages"
+            )
         return results
 
     def _results(self, records: Mapping[str, Any], results: Mapping[str, Any]) -> PipelineResults:
@@ -347,8 +353,12 @@ class _Session:
                 torch.set_num_threads(config.hardware.threads)
             write_json(
                 root / "config.json",
-                {"config": pipeline.config.to_dict(), "versions": hardware_facts(),
-                 "seed": config.training.seed, "device": pipeline.device.line()},
+                {
+                    "config": pipeline.config.to_dict(),
+                    "versions": hardware_facts(),
+                    "seed": config.training.seed,
+                    "device": pipeline.device.line(),
+                },
                 SCHEMA,
             )
             self.handler = training_log_handler(root)

@@ -75,7 +75,9 @@ def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> st
         style=style,
         system=settings.system_prompt,
     )
-    lines.append(f"prompts: {_lengths([len(i) for i in encoded.input_ids])}; skipped {encoded.skipped or 'none'}")
+    lines.append(
+        f"prompts: {_lengths([len(i) for i in encoded.input_ids])}; skipped {encoded.skipped or 'none'}"
+    )
     if data.demonstrations:
         examples = encode_demonstrations(
             tokenizer,
@@ -85,9 +87,13 @@ def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> st
             style=style,
             system=settings.system_prompt,
         )
-        size = (training.sft_batch_size or training.batch_size) * training.gradient_accumulation_steps
+        size = (
+            training.sft_batch_size or training.batch_size
+        ) * training.gradient_accumulation_steps
         steps = math.ceil(len(examples.examples) * training.sft_epochs / size)
-        lines.append(f"demonstrations: {_lengths([len(e) for e in examples.examples])}; {examples.line()}")
+        lines.append(
+            f"demonstrations: {_lengths([len(e) for e in examples.examples])}; {examples.line()}"
+        )
         lines.append(f"sft: {steps} steps of {size} sequences")
     lines.append(_rlhf_line(config, len(encoded.input_ids)))
     lines.append(_memory_line(config, parameters))
@@ -101,9 +107,7 @@ def _lengths(values: list[int]) -> str:
     if not values:
         return "none fit"
     ordered = sorted(values)
-    return (
-        f"{len(values)} of {ordered[0]} to {ordered[-1]} tokens, median {statistics.median(ordered):.0f}"
-    )
+    return f"{len(values)} of {ordered[0]} to {ordered[-1]} tokens, median {statistics.median(ordered):.0f}"
 
 
 def _rlhf_line(config: ModernRLHFConfig, prompts: int) -> str:
@@ -179,7 +183,9 @@ def _tiny_step(
             lm,
             tokenizer,
             train_data=rows,
-            config=dataclasses.replace(tiny, max_response_tokens=config.training.max_response_tokens),
+            config=dataclasses.replace(
+                tiny, max_response_tokens=config.training.max_response_tokens
+            ),
             runtime=runtime,
             model_config=config.model,
         ).train()

@@ -58,12 +58,15 @@ def assess_run(found: Mapping[str, PolicyEvaluation], data: RunData) -> dict[str
         assess(
             reports_by_model={name: one.report for name, one in found.items()},
             train_prompts=[row.prompt for row in rows] + [p.prompt for p in data.prompts],
-            train_answers=[row.response for row in rows] + [p.reference or "" for p in data.prompts],
+            train_answers=[row.response for row in rows]
+            + [p.reference or "" for p in data.prompts],
             eval_prompts=data.evaluation.prompts,
             eval_references=data.evaluation.references,
             is_conala=data.evaluation.is_conala,
             reward_by_model={
-                name: one.extra["reward"]["value"] for name, one in found.items() if "reward" in one.extra
+                name: one.extra["reward"]["value"]
+                for name, one in found.items()
+                if "reward" in one.extra
             },
         )
     )

@@ -18,7 +18,12 @@ import torch
 
 from modern_rlhf.data_loader.encoding import encode_prompts
 from modern_rlhf.errors import DataError, ModelError
-from modern_rlhf.evaluation import PERIODIC_METRICS, EvaluationSet, PolicyEvaluation, read_evaluation
+from modern_rlhf.evaluation import (
+    PERIODIC_METRICS,
+    EvaluationSet,
+    PolicyEvaluation,
+    read_evaluation,
+)
 from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
 from modern_rlhf.pipeline.workspace import Workspace
 from modern_rlhf.reward_model.model import CustomRewardModel
@@ -250,4 +255,3 @@ def run_evaluation(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found.to_dict(), 1)
     return found
-

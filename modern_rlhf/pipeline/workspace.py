@@ -20,13 +20,13 @@ from modern_rlhf.errors import SandboxError
 from modern_rlhf.evaluation import Evaluator
 from modern_rlhf.pipeline.artifacts import Artifacts
 from modern_rlhf.pipeline.data import RunData
+from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.rewards.base import Reward
 from modern_rlhf.rewards.composite import CompositeReward
 from modern_rlhf.rewards.execution import ExecutionReward
 from modern_rlhf.rewards.learned import LearnedReward
 from modern_rlhf.rewards.semantic import SemanticReward
 from modern_rlhf.rewards.syntax import SyntaxReward
-from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.sandbox.executor import SandboxExecutor
 from modern_rlhf.tracking import RunTracker
 from modern_rlhf.trainer.runtime import NeverStop, Runtime, StopSignal
@@ -72,7 +72,9 @@ class Workspace:
                     min_layer=reward.execution_min_layer,
                 )
             except OSError as error:
-                raise SandboxError(f"the executor of generated code cannot start: {error}") from error
+                raise SandboxError(
+                    f"the executor of generated code cannot start: {error}"
+                ) from error
         return self._executor
 
     def runtime(self, stage: str | None = None) -> Runtime:
@@ -115,7 +117,10 @@ class Workspace:
         section = self.config.reward
         parts: list[tuple[Any, float]] = [
             (SyntaxReward(), section.syntax_reward_weight),
-            (ExecutionReward(self.executor, kind=section.execution_kind), section.execution_reward_weight),  # type: ignore[arg-type]
+            (
+                ExecutionReward(self.executor, kind=section.execution_kind),
+                section.execution_reward_weight,
+            ),  # type: ignore[arg-type]
             (SemanticReward(kind=section.semantic_kind), section.semantic_reward_weight),  # type: ignore[arg-type]
         ]
         if model is not None:

@@ -143,7 +143,11 @@ class HuggingFaceEngine:
                 rows = [i * group + g for i in chosen for g in range(group)]
                 batch_uniforms = uniforms[torch.tensor(rows)]
             done = self._batch(
-                [list(prompts[i]) for i in chosen], group, max_new_tokens, temperature, batch_uniforms
+                [list(prompts[i]) for i in chosen],
+                group,
+                max_new_tokens,
+                temperature,
+                batch_uniforms,
             )
             for place, index in enumerate(chosen):
                 results[index] = done[place * group : (place + 1) * group]
@@ -171,9 +175,7 @@ class HuggingFaceEngine:
         trunk, head = trunk_of(self._lm), self._lm.get_output_embeddings()
         width = max(map(len, prompts))
         ids = torch.tensor([[self._pad] * (width - len(p)) + p for p in prompts], device=device)
-        mask = torch.tensor(
-            [[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device
-        )
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
         uniforms = uniforms.to(device)
         eos = torch.tensor(self._eos, device=device)
         with self._autocast():

@@ -77,6 +77,10 @@ def with_lora(model: Any, *, rank: int, alpha: int, targets: str, seed: int) -> 
         return get_peft_model(
             model,
             LoraConfig(
-                r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM"
+                r=rank,
+                lora_alpha=alpha,
+                lora_dropout=0.0,
+                target_modules=targets,
+                task_type="CAUSAL_LM",
             ),
         )

@@ -189,7 +189,13 @@ class Keeper:
         return step
 
     def after_step(
-        self, step: int, metrics: Mapping[str, float], *, epoch: float, tokens: int, shown: Mapping[str, str]
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        *,
+        epoch: float,
+        tokens: int,
+        shown: Mapping[str, str],
     ) -> bool:
         """Log, evaluate, save, and say whether to go on. `step` counts finished steps.
 
@@ -208,7 +214,11 @@ class Keeper:
                 {"seconds": seconds, "tokens_per_second": tokens / max(seconds, 1e-9)},
             )
             runtime.tracker.status(
-                state="running", stage=self.stage, step=step, total_steps=self.total_steps, epoch=epoch
+                state="running",
+                stage=self.stage,
+                step=step,
+                total_steps=self.total_steps,
+                epoch=epoch,
             )
         self._bar.update(1)
         self._bar.set_postfix(shown, refresh=False)
@@ -220,7 +230,9 @@ class Keeper:
             self.save(step)
             self._bar.close()
             if runtime.tracker is not None:
-                runtime.tracker.status(state="interrupted", message="stopped by request; use --resume")
+                runtime.tracker.status(
+                    state="interrupted", message="stopped by request; use --resume"
+                )
             raise StopRequested(
                 f"stopped by request in stage {self.stage} after step {step}; "
                 "run the same command with --resume to go on from there"

@@ -210,7 +210,9 @@ class OnlineLoop:
             step += 1
             self._log_rollouts(batch, advantages, step)
             self._guard(metrics, step)
-            epoch = step * self.prompts_per_rollout * self.runtime.world_size / len(self.parts.prompts)
+            epoch = (
+                step * self.prompts_per_rollout * self.runtime.world_size / len(self.parts.prompts)
+            )
             go_on = self.keeper.after_step(
                 step,
                 metrics,
@@ -231,7 +233,9 @@ class OnlineLoop:
         """Sample and score this step's episodes; each process takes its own prompts."""
         parts, training = self.parts, self.training
         world = self.runtime.world_size
-        cursor = step * self.prompts_per_rollout * world + self.runtime.rank * self.prompts_per_rollout
+        cursor = (
+            step * self.prompts_per_rollout * world + self.runtime.rank * self.prompts_per_rollout
+        )
         chosen = self.sampler.take(cursor, self.prompts_per_rollout)
         batch = collect(
             [parts.prompts[i] for i in chosen],
@@ -359,7 +363,11 @@ class OnlineLoop:
                 limit = training.ppo_early_stop_kl
                 stop_inner = limit is not None and done.get("approx_kl", 0.0) > limit
         count = max(1, len(norms))
-        return {"gradient_norm": sum(norms) / count, "updates": float(len(norms)), "planned": planned}
+        return {
+            "gradient_norm": sum(norms) / count,
+            "updates": float(len(norms)),
+            "planned": planned,
+        }
 
     def _cap_reached(self) -> bool:
         cap = self.training.total_steps
@@ -384,13 +392,13 @@ class OnlineLoop:
         for micro in self._micro(rows, batch):
             sequences = self._sequences(batch, micro)
             with self.runtime.autocast():
-                out = self.policy(
-                    sequences, temperature=training.temperature, with_entropy=True
-                )
+                out = self.policy(sequences, temperature=training.temperature, with_entropy=True)
                 values = out.values if self.value_model is None else self.value_model(sequences)
             width = out.log_probs.shape[1]
 
-            def part(tensor: Tensor | None, rows: Sequence[int] = micro, width: int = width) -> Tensor:
+            def part(
+                tensor: Tensor | None, rows: Sequence[int] = micro, width: int = width
+            ) -> Tensor:
                 assert tensor is not None
                 return tensor[rows, :width].to(self.runtime.device)
 
@@ -454,9 +462,7 @@ class OnlineLoop:
             sums.add({"sft_loss": loss})
 
     def _micro(self, rows: Sequence[int], batch: RolloutBatch) -> list[list[int]]:
-        return micro_batches(
-            rows, batch.lengths(), max_tokens=self.training.tokens_per_micro_batch
-        )
+        return micro_batches(rows, batch.lengths(), max_tokens=self.training.tokens_per_micro_batch)
 
     def _sequences(self, batch: RolloutBatch, rows: Sequence[int]) -> Any:
         pad_id = self.parts.tokenizer.pad_token_id
@@ -494,7 +500,8 @@ class OnlineLoop:
                 explained_variance(values=batch.values, returns=advantages.returns, mask=mask)
             )
         averaged = {
-            name: float(self.runtime.sum_over_processes(torch.tensor(value))) / self.runtime.world_size
+            name: float(self.runtime.sum_over_processes(torch.tensor(value)))
+            / self.runtime.world_size
             for name, value in local.items()
         }
         return {
@@ -514,7 +521,9 @@ class OnlineLoop:
         kl = masked_sum(batch.log_probs - batch.ref_log_probs, batch.mask, dim=-1)
         mean_advantage = masked_mean(advantages.advantages, batch.mask, dim=-1)
         tracker.log_rollouts(
-            rollout_rows(batch, stage=self.training.algorithm, step=step, kl=kl, advantage=mean_advantage)
+            rollout_rows(
+                batch, stage=self.training.algorithm, step=step, kl=kl, advantage=mean_advantage
+            )
         )
 
     def _guard(self, metrics: Mapping[str, float], step: int) -> None:

@@ -60,7 +60,9 @@ def make_value_parts(
             )
         return None, reward_value
     trunk = copy.deepcopy(trunk_of(lm))
-    head = linear_value_head(hidden, init="zero" if init == "zero" else "random", generator=generator)
+    head = linear_value_head(
+        hidden, init="zero" if init == "zero" else "random", generator=generator
+    )
     return None, ValueModel(trunk.requires_grad_(True), head)
 
 

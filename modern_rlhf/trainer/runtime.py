@@ -105,7 +105,9 @@ class Runtime:
         """
         self.accelerator.backward(self.scaler.scale(loss * self.world_size))
 
-    def step(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], norm: float) -> float:
+    def step(
+        self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], norm: float
+    ) -> float:
         """Clip the global gradient norm, take one optimiser step, clear gradients; the norm (D29)."""
         self.scaler.unscale_(optimizer)
         total = torch.nn.utils.clip_grad_norm_(parameters, norm if norm > 0 else float("inf"))

@@ -1,0 +1,55 @@
+"""The RLHF stage on recorded preferences: DPO on pairs, KTO on labelled answers.
+
+The records are the ones the reward model would have learned from: pairs and ratings of the human
+feedback folder and the preference file.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from modern_rlhf.data_loader.preferences import load_labelled
+from modern_rlhf.errors import DataError
+from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
+from modern_rlhf.pipeline.stages import periodic, policy_source, stage_record
+from modern_rlhf.pipeline.workspace import Workspace
+from modern_rlhf.trainer.dpo import DPOTrainer
+from modern_rlhf.trainer.kto import KTOTrainer
+from modern_rlhf.utils.hardware import reset_peak_memory
+
+
+def run_offline(workspace: Workspace) -> dict[str, Any]:
+    """Train the SFT policy with DPO or KTO.
+
+    Raises:
+        DataError: no pairs, or no labelled answers, are configured.
+    """
+    config, began = workspace.config, time.monotonic()
+    reset_peak_memory()
+    algorithm = "dpo" if config.training.use_dpo else config.training.algorithm
+    name = policy_source(workspace)
+    lm, tokenizer = load_causal_lm(name, device=workspace.device.device), load_tokenizer(name)
+    options: dict[str, Any] = {
+        "config": config.training,
+        "runtime": workspace.runtime(algorithm),
+        "model_config": config.model,
+        "evaluate": periodic(workspace, lm, tokenizer),
+    }
+    trainer: DPOTrainer | KTOTrainer
+    if algorithm == "dpo":
+        if not workspace.data.pairs:
+            raise DataError(
+                "dpo needs preference pairs: set data.preferences_path or data.human_feedback_path"
+            )
+        trainer = DPOTrainer(lm, tokenizer, train_data=workspace.data.pairs, **options)
+    else:
+        path = config.data.preferences_path or config.data.human_feedback_path
+        if path is None:
+            raise DataError(
+                "kto needs labelled answers: set data.preferences_path or data.human_feedback_path"
+            )
+        trainer = KTOTrainer(lm, tokenizer, train_data=load_labelled(path).items, **options)
+    result = trainer.train()
+    trainer.save_model(workspace.artifacts.final_model(algorithm))
+    return stage_record(result, time.monotonic() - began)

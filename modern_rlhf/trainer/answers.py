@@ -1,0 +1,88 @@
+"""Encoded (prompt, answer) rows and their summed log-probabilities: what DPO and KTO share.
+
+The reference's log-probabilities of offline data never change, so they are computed once, before the
+first step, by a frozen copy of the policy as given (or, under LoRA, by the policy without adapters)
+that is dropped right after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.data_loader.encoding import encode_demonstrations
+from modern_rlhf.models.forward import Policy, Sequences, make_sequences
+from modern_rlhf.records import Demonstration
+from modern_rlhf.trainer.loop import micro_batches
+from modern_rlhf.trainer.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """Token ids of one prompt and one answer, its end token included."""
+
+    prompt_ids: list[int]
+    answer_ids: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.answer_ids)
+
+
+def encode_answers(
+    tokenizer: Any,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    training: TrainingConfig,
+    settings: ModelConfig,
+) -> tuple[list[AnswerRow], list[int]]:
+    """Rows that fit, and the position of each among those given.
+
+    Raises:
+        DataError: none fits.
+    """
+    encoded = encode_demonstrations(
+        tokenizer,
+        [Demonstration(p, a) for p, a in zip(prompts, answers, strict=True)],
+        max_length=training.max_prompt_tokens + training.max_response_tokens,
+        max_prompt_length=training.max_prompt_tokens,
+        style=settings.prompt_style,  # type: ignore[arg-type]
+        system=settings.system_prompt,
+    )
+    rows = [
+        AnswerRow(e.input_ids[: e.prompt_length], e.input_ids[e.prompt_length :])
+        for e in encoded.examples
+    ]
+    return rows, encoded.indices
+
+
+def sequences_of(rows: Sequence[AnswerRow], *, pad_id: int) -> Sequences:
+    """Rows as one right-padded batch."""
+    return make_sequences(
+        [row.prompt_ids for row in rows], [row.answer_ids for row in rows], pad_id=pad_id
+    )
+
+
+@torch.no_grad()
+def reference_sums(
+    policy: Policy, rows: Sequence[AnswerRow], *, pad_id: int, runtime: Runtime, max_tokens: int
+) -> Tensor:
+    """(N,) summed log-probabilities under the policy as it is now, adapters off."""
+    sums = torch.zeros(len(rows))
+    adapters_off = (
+        policy.lm.disable_adapter()
+        if hasattr(policy.lm, "disable_adapter")
+        else contextlib.nullcontext()
+    )
+    with adapters_off:
+        for group in micro_batches(range(len(rows)), [len(r) for r in rows], max_tokens=max_tokens):
+            sequences = sequences_of([rows[i] for i in group], pad_id=pad_id).to(runtime.device)
+            with runtime.autocast():
+                sums[group] = policy(sequences).log_probs.sum(1).cpu()
+    return sums

@@ -1,0 +1,224 @@
+"""Kahneman-Tversky optimisation, on answers labelled desirable or not.
+
+Paper: Ethayarajh et al. 2402.01306. The KL estimate comes from mismatched pairs: the answer of
+example i + 1 under the prompt of example i, over the whole optimiser batch; labels are balanced by
+weights (section 4.2). Reference log-probabilities of the matched rows are computed once, those of the
+mismatched ones too: which answer meets which prompt is fixed by the order of the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modern_rlhf.config.sections import ModelConfig, TrainingConfig, check_training
+from modern_rlhf.data_loader.rows import labelled_from_rows
+from modern_rlhf.errors import DataError
+from modern_rlhf.losses.kto import kto_balanced_weights, kto_kl, kto_loss
+from modern_rlhf.models.forward import Policy
+from modern_rlhf.trainer.answers import AnswerRow, encode_answers, reference_sums, sequences_of
+from modern_rlhf.trainer.inputs import resolve_model_and_tokenizer, with_lora
+from modern_rlhf.trainer.loop import (
+    EpochSampler,
+    Keeper,
+    MetricSums,
+    TrainResult,
+    check_finite,
+    linear_schedule,
+    make_optimizer,
+    micro_batches,
+    set_learning_rate,
+)
+from modern_rlhf.trainer.runtime import Evaluate, Runtime
+
+
+class KTOTrainer:
+    """Trains a policy on labelled answers.
+
+    Args:
+        model, tokenizer: a name, or a loaded causal LM with its tokenizer; trained in place.
+        train_data: `LabelledAnswer`s, dicts with prompt/completion/label, or a `datasets.Dataset`.
+        config: the training section; `kto_beta`, `learning_rate`, `rlhf_epochs`, `batch_size`.
+
+    Raises:
+        DataError: no answer fits, or one of the labels does not occur.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        *,
+        train_data: Any,
+        config: TrainingConfig | None = None,
+        runtime: Runtime | None = None,
+        model_config: ModelConfig | None = None,
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        self.training = training = check_training(config or TrainingConfig(algorithm="kto"))
+        self.runtime = runtime = runtime or Runtime()
+        settings = model_config or ModelConfig()
+        self.lm, self.tokenizer = resolve_model_and_tokenizer(
+            model, tokenizer, device=runtime.device
+        )
+        if settings.use_lora:
+            self.lm = with_lora(
+                self.lm,
+                rank=settings.lora_r,
+                alpha=settings.lora_alpha,
+                targets=settings.lora_target_modules,
+                seed=training.seed,
+            )
+        records = labelled_from_rows(train_data)
+        self.rows, kept = encode_answers(
+            self.tokenizer,
+            [r.prompt for r in records],
+            [r.completion for r in records],
+            training=training,
+            settings=settings,
+        )
+        if len(self.rows) < 2:
+            raise DataError(
+                f"KTO needs at least two labelled answers that fit, got {len(self.rows)}; raise "
+                "training.max_prompt_tokens or give more data"
+            )
+        self.labels = torch.tensor([records[i].label for i in kept])
+        self.weights = torch.tensor([float(records[i].weight) for i in kept])
+        desirable = int(self.labels.sum())
+        self.balance = kto_balanced_weights(desirable, len(kept) - desirable)
+        self.mismatched = [
+            AnswerRow(row.prompt_ids, self.rows[(i + 1) % len(self.rows)].answer_ids)
+            for i, row in enumerate(self.rows)
+        ]
+        policy = Policy(self.lm)
+        policy.to(runtime.device)
+        self.reference = {
+            name: reference_sums(
+                policy,
+                rows,
+                pad_id=self.tokenizer.pad_token_id,
+                runtime=runtime,
+                max_tokens=training.tokens_per_micro_batch,
+            )
+            for name, rows in (("matched", self.rows), ("mismatched", self.mismatched))
+        }
+        self.batch_size = training.batch_size * training.gradient_accumulation_steps
+        steps = math.ceil(len(self.rows) * training.rlhf_epochs / self.batch_size)
+        if training.total_steps is not None:
+            steps = min(steps, training.total_steps)
+        self.total_steps = max(1, steps)
+        self.sampler = EpochSampler(len(self.rows), seed=training.seed)
+        self.policy = runtime.prepare(policy)
+        self.optimizer = make_optimizer(
+            [(self.policy.parameters(), training.learning_rate)], training
+        )
+        self.trainable = [p for g in self.optimizer.param_groups for p in g["params"]]
+        self.keeper = Keeper(
+            stage="kto",
+            training=training,
+            runtime=runtime,
+            total_steps=self.total_steps,
+            state=self.state,
+            restore=self.restore,
+            evaluate=evaluate,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimiser and reference sums; which rows come next follows from the step."""
+        return {
+            "model": self.runtime.unwrap(self.policy).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "trainer": {
+                "reference": self.reference,
+                "scaler": self.runtime.scaler.state_dict(),
+            },
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.runtime.unwrap(self.policy).load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.reference = dict(state["trainer"]["reference"])
+        self.runtime.scaler.load_state_dict(state["trainer"]["scaler"])
+
+    def train(self) -> TrainResult:
+        """Run to the last step, an early stop, or a stop request."""
+        training, step, go_on = self.training, self.keeper.begin(), True
+        while go_on and step < self.total_steps:
+            rate = set_learning_rate(
+                self.optimizer,
+                linear_schedule(step, total=self.total_steps, warmup=training.warmup_steps),
+            )
+            chosen = self.sampler.take(step * self.batch_size, self.batch_size)
+            metrics = self.accumulate(chosen)
+            check_finite(
+                metrics["loss"],
+                what="the KTO loss",
+                step=step + 1,
+                remedy="lower training.learning_rate or use --set training.mixed_precision=no",
+            )
+            norm = self.runtime.step(self.optimizer, self.trainable, training.max_grad_norm)
+            step += 1
+            go_on = self.keeper.after_step(
+                step,
+                {**metrics, "gradient_norm": norm, "learning_rate": rate},
+                epoch=step * self.batch_size / len(self.rows),
+                tokens=2 * sum(len(self.rows[i]) for i in chosen),
+                shown={"loss": f"{metrics['loss']:.3f}", "kl": f"{metrics['kl']:.3f}"},
+            )
+        return self.keeper.finish(step, stopped_early=not go_on)
+
+    def _sums(self, rows: Sequence[AnswerRow]) -> Tensor:
+        sequences = sequences_of(rows, pad_id=self.tokenizer.pad_token_id).to(self.runtime.device)
+        with self.runtime.autocast():
+            out = self.policy(sequences)
+        summed: Tensor = out.log_probs.sum(1)
+        return summed
+
+    def _batch_kl(self, indices: Sequence[int]) -> Tensor:
+        """z over the whole optimiser batch: every process computes all of it, without gradient."""
+        training = self.training
+        policy = torch.zeros(len(indices))
+        rows = [self.mismatched[i] for i in indices]
+        with torch.no_grad():
+            for group in micro_batches(
+                range(len(rows)), [len(r) for r in rows], max_tokens=training.tokens_per_micro_batch
+            ):
+                policy[group] = self._sums([rows[i] for i in group]).cpu()
+        return kto_kl(
+            policy_mismatched=policy,
+            reference_mismatched=self.reference["mismatched"][list(indices)],
+        )
+
+    def accumulate(self, indices: Sequence[int]) -> dict[str, float]:
+        """Gradients of one optimiser batch; each process takes its share of the rows."""
+        runtime, training, sums = self.runtime, self.training, MetricSums()
+        kl = self._batch_kl(indices).to(runtime.device)
+        mine = indices[runtime.rank :: runtime.world_size]
+        denominator = float(self.weights[list(indices)].sum())
+        for group in micro_batches(
+            mine, [len(r) for r in self.rows], max_tokens=training.tokens_per_micro_batch
+        ):
+            loss, metrics = kto_loss(
+                policy=self._sums([self.rows[i] for i in group]),
+                reference=self.reference["matched"][group].to(runtime.device),
+                labels=self.labels[group].to(runtime.device),
+                kl=kl,
+                beta=training.kto_beta,
+                desirable_weight=self.balance[0],
+                undesirable_weight=self.balance[1],
+                weights=self.weights[group].to(runtime.device),
+                denominator=denominator,
+            )
+            runtime.backward(loss)
+            sums.add({"loss": loss, **metrics})
+        return sums.result(runtime)
+
+    def save_model(self, folder: Any) -> None:
+        """Write the policy as a Hugging Face directory."""
+        from modern_rlhf.trainer.export import save_policy
+
+        save_policy(self.lm, self.tokenizer, folder)
