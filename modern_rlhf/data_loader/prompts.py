@@ -35,7 +35,7 @@ def load_prompts(
         return Loaded(items, LoadReport(path, "builtin", len(items), len(items)))
     tally = Tally(path)
     items = []
-    for table, reader in fitting_tables(path, tally, lambda table: _plan(table, columns)):
+    for table, reader in fitting_tables(path, tally, lambda table: plan_prompts(table, columns)):
         # Of several files any may hold the tests of a prompt, so all are read before the cap.
         for item in reader(table, tally):
             items.append(item)
@@ -67,9 +67,14 @@ def prompt_of_task(task: Task) -> Prompt:
     return Prompt(task.prompt, reference=task.reference, task=task, group_id=task.task_id)
 
 
-def _plan(
+def plan_prompts(
     table: Table, given: Mapping[str, str] | None
 ) -> Callable[[Table, Tally], Iterator[Prompt]]:
+    """The reader for the shape of `table`; kept rows are for the caller to count.
+
+    Raises:
+        DataError: no prompt column.
+    """
     given = given or {}
     group = cols.find_column(table, "group", cols.GROUP, given)
     messages = cols.find_column(table, "messages", cols.MESSAGES, given)
