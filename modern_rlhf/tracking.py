@@ -50,7 +50,7 @@ _RESERVED = ("schema", "stage", "kind", "step", "epoch")
 
 
 class RunTracker:
-    """The log files of one output folder.
+    """The log files of one output folder; one tracker a run, shared by its stages.
 
     Args:
         output_dir: made if need be.
@@ -113,8 +113,7 @@ class RunTracker:
         self._send({f"{stage}/{kind}/{key}": value for key, value in clean.items()}, step)
 
     def log_timing(self, stage: str, step: int, values: Mapping[str, float | int | None]) -> None:
-        """Append one line to timings.jsonl: seconds, tokens_per_second, memory in MB and the
-        like."""
+        """Append one line to timings.jsonl: seconds, tokens_per_second, memory in MB and so on."""
         if not self.enabled:
             return
         clean = _numbers(values)
@@ -123,8 +122,7 @@ class RunTracker:
         self._send({f"{stage}/timing/{key}": value for key, value in clean.items()}, step)
 
     def log_rollouts(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append one line an episode to rollouts.jsonl, all in one write; any JSON values, in their
-        order."""
+        """Append one line an episode to rollouts.jsonl, all in one write; keys keep their order."""
         if self.enabled:
             self._files[ROLLOUTS].append(
                 [{"schema": SCHEMA, **_plain_mapping(row)} for row in rows]
@@ -139,31 +137,30 @@ class RunTracker:
         """
         if not self.enabled:
             return
-        state = fields.get("state", self._status.get("state", "starting"))
+        before = (self._status.get("state", "starting"), self._status.get("stage"))
+        state = fields.get("state", before[0])
+        stage = fields.get("stage", before[1])
         if state not in STATES:
             raise ValueError(f"state is {state!r}, expected one of {', '.join(STATES)}")
-        turned = (state, fields.get("stage", self._status.get("stage"))) != (
-            self._status.get("state"),
-            self._status.get("stage"),
-        )
-        if fields.get("stage", self._status.get("stage")) != self._status.get("stage"):
+        if stage != before[1]:
             self._stage_began = None
             for key in ("step", "total_steps", "epoch", "eta_seconds"):
                 self._status.pop(key, None)
         now = _now()
+        origin = {"pid": os.getpid(), "host": socket.gethostname(), "started": now}
+        kept = {key: value for key, value in self._status.items() if key != "metrics"}
         self._status = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "started": now,
-            **self._status,
+            **origin,
+            **kept,
             **_plain_mapping(fields),
             "state": state,
             "updated": now,
+            "metrics": self._status.get("metrics"),
         }
         if "eta_seconds" not in fields:
             self._status["eta_seconds"] = self._eta()
         # Progress needs no fsync at every step: after a power cut it is stale anyway.
-        write_json(self.output_dir / STATUS, self._status, SCHEMA, durable=turned)
+        write_json(self.output_dir / STATUS, self._status, SCHEMA, durable=(state, stage) != before)
 
     def offsets(self) -> dict[str, int]:
         """Bytes of each log, after making them durable: what a checkpoint stores."""
@@ -212,7 +209,8 @@ class RunTracker:
         began, first = self._stage_began
         if step <= first:
             return None
-        return round((time.monotonic() - began) / (step - first) * max(total - step, 0), 1)
+        seconds_a_step = (time.monotonic() - began) / (step - first)
+        return round(float(seconds_a_step * max(total - step, 0)), 1)
 
 
 def training_log_handler(output_dir: Path) -> logging.Handler:

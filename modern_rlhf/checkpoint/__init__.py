@@ -1,1 +1,1 @@
-"""Everything that must survive a kill: training state to files (`state`, `files`) and folders (`store`)."""
+"""Everything that must survive a kill: state to files (`state`, `files`) and folders (`store`)."""

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from modern_rlhf.checkpoint.state import unpack
 from modern_rlhf.errors import CheckpointError, OutputError
-from modern_rlhf.utils.atomic import atomic_directory, write_json
+from modern_rlhf.utils.atomic import atomic_directory, json_text, write_json
 
 MANIFEST = "manifest.json"
 FINAL_MODEL = "final_model"
@@ -50,7 +50,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        manifest = json.loads(text)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing: the folder was never finished") from error
     except (OSError, ValueError) as error:
@@ -61,8 +62,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has schema {manifest['schema']}, this version reads up to {SCHEMA}: upgrade"
         )
-    digest = manifest.pop("digest", None)
-    if digest != _digest(manifest):
+    written_so = text == json_text(manifest)
+    if manifest.pop("digest", None) != _digest(manifest) or not written_so:
         raise CheckpointError(f"{path} is damaged: its content does not match its digest")
     return manifest
 

@@ -163,8 +163,8 @@ class CheckpointStore:
         if free < needed:
             raise OutputError(
                 f"cannot write a checkpoint into {self.folder}: it needs {_megabytes(needed)} and "
-                f"{_megabytes(free)} are free; the older checkpoints are intact: free some space and "
-                "use --resume"
+                f"{_megabytes(free)} are free; the older checkpoints are intact: free some space "
+                "and use --resume"
             )
 
     def _remove_leftovers(self) -> None:
@@ -180,8 +180,8 @@ class CheckpointStore:
             path = self.path(later)
             aside = self.folder / f"superseded-{later}-{uuid.uuid4().hex[:8]}"
             LOGGER.warning(
-                "%s is of a later step than the one being saved (%d): renamed to %s, delete it when "
-                "you do not need it",
+                "%s is of a later step than the one being saved (%d): renamed to %s, delete it "
+                "when you do not need it",
                 path,
                 step,
                 aside.name,

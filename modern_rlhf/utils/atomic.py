@@ -131,7 +131,12 @@ def write_json(
             f"cannot write {path}: the number at `{where}` is NaN or infinite, which JSON does not "
             "have: write null and a reason beside it"
         )
-    write_text(path, json.dumps(obj, indent=2, ensure_ascii=True) + "\n", durable=durable)
+    write_text(path, json_text(obj), durable=durable)
+
+
+def json_text(obj: Any) -> str:
+    """The form in which `write_json` writes: indented, ASCII, one newline at the end."""
+    return json.dumps(obj, indent=2, ensure_ascii=True) + "\n"
 
 
 def find_non_finite(obj: Any, where: str = "") -> str | None:

@@ -1,0 +1,101 @@
+"""How metrics, stages and models are called in tables and plots, and their units.
+
+Words only: nothing here reads a file or draws.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+METRICS: dict[str, str] = {
+    "pass_at_1": "pass@1",
+    "bleu": "BLEU",
+    "sentence_bleu": "sentence BLEU",
+    "chrf": "chrF",
+    "rouge": "ROUGE-L",
+    "codebleu": "CodeBLEU",
+    "ruby": "RUBY",
+    "bertscore": "BERTScore",
+    "exact_match": "exact match",
+    "syntax_valid": "valid syntax",
+    "reward": "reward",
+    "kl": "KL to base (nats)",
+}
+"""Reading names in reading order; a metric that is not here is shown under its own key."""
+
+CLOSING_METRICS = ("pass_at_1", "bleu", "codebleu", "rouge", "ruby", "bertscore", "reward", "kl")
+TARGETED = ("bertscore", "codebleu", "bleu", "rouge", "ruby")
+UNBOUNDED = ("reward", "score", "kl", "loss", "perplexity", "log_perplexity")
+"""Keys that do not live on the 0-1 scale; so does anything that starts with one of them and `_`."""
+
+MODELS: dict[str, str] = {"base": "base", "sft": "SFT", "rlhf": "RLHF"}
+
+STAGES: dict[str, str] = {
+    "sft": "SFT",
+    "reward": "reward model",
+    "reward_model": "reward model",
+    "ppo": "PPO",
+    "reinforce": "REINFORCE",
+    "rloo": "RLOO",
+    "grpo": "GRPO",
+    "dpo": "DPO",
+    "kto": "KTO",
+}
+REWARD_STAGES = ("reward", "reward_model")
+
+UNITS: dict[str, str] = {
+    "reward": "reward per answer",
+    "score": "reward per answer, as optimised",
+    "kl": "nats per answer",
+    "kl_k3_per_token": "nats per token",
+    "approx_kl": "nats per token",
+    "entropy": "nats per token",
+    "log_perplexity": "nats per token",
+    "log_prob_mean": "nats per token",
+    "loss": "nats per token",
+    "response_length": "tokens",
+    "learning_rate": "per optimiser step",
+    "gradient_norm": "L2 norm before clipping",
+}
+
+
+def metric_label(key: str) -> str:
+    """`pass_at_1` -> `pass@1`; an unknown key with blanks for underscores."""
+    return METRICS.get(key, key.replace("_", " "))
+
+
+def stage_label(key: str) -> str:
+    return STAGES.get(key, key)
+
+
+def unit(key: str) -> str:
+    """The unit of a logged key for an axis label; the key in words where none is known."""
+    return UNITS.get(key, key.replace("_", " "))
+
+
+def on_unit_scale(key: str) -> bool:
+    """Whether a metric lives between 0 and 1."""
+    return not any(key == name or key.startswith(f"{name}_") for name in UNBOUNDED)
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number for a person: `0.421`, `12.3`, `1.2e-05`; `n/a` for None."""
+    if value is None or isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "n/a"
+    if value and (abs(value) < 10**-digits or abs(value) >= 1e6):
+        return f"{value:.2e}"
+    return f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`."""
+    whole = max(0, round(seconds))
+    for size, name, smaller, below in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {name}" + (f" {rest} {below}" if rest else "")
+    return f"{whole} s"
