@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from modern_rlhf.records import DataSample
     from modern_rlhf.reward_model.evaluator import RewardModelEvaluator
     from modern_rlhf.reward_model.model import CustomRewardModel
-    from modern_rlhf.sandbox import SandboxExecutor
+    from modern_rlhf.sandbox.executor import SandboxExecutor
     from modern_rlhf.sandbox.types import Program
     from modern_rlhf.trainer.dpo import DPOTrainer
     from modern_rlhf.trainer.kto import KTOTrainer
@@ -63,7 +63,7 @@ _HOMES = {
     "RewardModelEvaluator": "modern_rlhf.reward_model.evaluator",
     "RewardTrainer": "modern_rlhf.trainer.reward",
     "SFTTrainer": "modern_rlhf.trainer.sft",
-    "SandboxExecutor": "modern_rlhf.sandbox",
+    "SandboxExecutor": "modern_rlhf.sandbox.executor",
     "TrainingConfig": "modern_rlhf.config.sections",
     "create_preference_dataloader": "modern_rlhf.pipeline.function_style",
     "create_preference_loss": "modern_rlhf.pipeline.function_style",

@@ -65,9 +65,15 @@ def torch_lines() -> Iterator[str]:
 
 def sandbox_lines() -> Iterator[str]:
     """What the sandbox for generated code holds against here, probed, not guessed."""
-    from modern_rlhf.sandbox.doctor import probe
+    from modern_rlhf.errors import SandboxError
+    from modern_rlhf.sandbox.executor import SandboxExecutor
 
-    for line in probe().lines():
+    try:
+        with SandboxExecutor(workers=1) as executor:
+            lines = executor.report.lines()
+    except SandboxError as error:
+        lines = [f"does not start: {error}"]
+    for line in lines:
         yield f"sandbox         {line}"
 
 

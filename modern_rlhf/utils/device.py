@@ -81,9 +81,9 @@ def _check_present(device: str, cuda: bool) -> None:
     if device.startswith("cuda"):
         if not cuda:
             raise DeviceError(NO_CUDA)
-        index = device.partition(":")[2]
+        _, colon, index = device.partition(":")
         count = torch.cuda.device_count()
-        if index and not (index.isdecimal() and int(index) < count):
+        if colon and not (index.isdecimal() and int(index) < count):
             last = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
             raise DeviceError(f"hardware.device = {device!r} is not there; this machine has {last}")
     elif device == "mps":
