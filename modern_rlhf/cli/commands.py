@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modern_rlhf.cli.parser import OneLineParser
+from modern_rlhf.errors import ConfigError
 
 OUTPUT = "./modern_outputs"
+RATINGS = "./evaluation_results_server"
+EVALUATION_DATA = "builtin:datasets_for_eval/tasks.jsonl"
+MODEL = "builtin:tiny-code-lm"
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,133 @@ def _output_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _device_and_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--seed", type=int, default=0, help="of sampling and resampling")
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="folder, hub id or builtin: name, one or more"
+    )
+    parser.add_argument("--data", default=EVALUATION_DATA, help=f"default: {EVALUATION_DATA}")
+    parser.add_argument("--output-dir", help="where evaluation.json and answers go (default: none)")
+    parser.add_argument("--samples", type=int, metavar="N", help="items at most (default: all)")
+    _device_and_seed(parser)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    _at_least(1, args, "samples")
+    from modern_rlhf.evaluation import evaluate_command
+
+    text = evaluate_command(
+        models=args.models,
+        data=args.data,
+        output_dir=args.output_dir,
+        samples=args.samples,
+        device=args.device,
+        seed=args.seed,
+    )
+    print(text)
+    return 0
+
+
+def _generate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to answer")
+    parser.add_argument("--prompts-file", metavar="F", help="JSONL, CSV or text file of prompts")
+    parser.add_argument("--model", default=MODEL, help=f"default: {MODEL}")
+    parser.add_argument("--output", metavar="F.jsonl", help="write the answers here, for `rate`")
+    parser.add_argument("--samples", type=int, default=1, metavar="N", help="answers a prompt")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 answers greedily")
+    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
+    _device_and_seed(parser)
+
+
+def _generate(args: argparse.Namespace) -> int:
+    _at_least(1, args, "samples", "max_new_tokens")
+    _at_least(0, args, "temperature")
+    if args.samples > 1 and args.temperature == 0:
+        raise ConfigError(
+            f"--samples {args.samples} greedy answers would all be the same; add --temperature 1"
+        )
+    if bool(args.prompts) == (args.prompts_file is not None):
+        raise ConfigError(
+            "give prompts as words after the flags, or --prompts-file, one of the two"
+        )
+    from modern_rlhf.data_loader.prompts import load_prompts
+    from modern_rlhf.evaluation import generate_command
+
+    prompts = args.prompts
+    if args.prompts_file is not None:
+        prompts = [item.prompt for item in load_prompts(args.prompts_file).items]
+    text = generate_command(
+        model=args.model,
+        prompts=prompts,
+        output=args.output,
+        samples=args.samples,
+        temperature=args.temperature,
+        max_new_tokens=args.max_new_tokens,
+        device=args.device,
+        seed=args.seed,
+    )
+    print(text)
+    return 0
+
+
+def _rate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "answers", nargs="?", help="JSONL of answers, as `generate --output` writes"
+    )
+    parser.add_argument(
+        "--folder", default=RATINGS, help=f"where ratings are kept (default: {RATINGS})"
+    )
+    parser.add_argument(
+        "--summary", action="store_true", help="show what the folder holds, and end"
+    )
+    parser.add_argument("--mode", default="compare", choices=("compare", "single"))
+    parser.add_argument("--host", default="127.0.0.1", help="default: this machine only")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
+    parser.add_argument("--raters-per-item", type=int, default=2, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, help="of the order and the sides")
+
+
+def _rate(args: argparse.Namespace) -> int:
+    if args.summary:
+        from modern_rlhf.feedback.agreement import summary
+
+        print(summary(args.folder))
+        return 0
+    if args.answers is None:
+        raise ConfigError("name a JSONL file of answers to rate, or give --summary")
+    _at_least(1, args, "raters_per_item")
+    if not 0 <= args.port <= 65535:
+        raise ConfigError(f"--port {args.port}: expected 0 to 65535")
+    from modern_rlhf.feedback.server import serve
+
+    serve(
+        args.answers,
+        args.folder,
+        host=args.host,
+        port=args.port,
+        mode=args.mode,
+        raters_per_item=args.raters_per_item,
+        seed=args.seed,
+    )
+    return 0
+
+
+def _at_least(low: float, args: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not value >= low:
+            raise ConfigError(f"--{name.replace('_', '-')} {value}: expected at least {low:g}")
+
+
 def _report(args: argparse.Namespace) -> int:
     from modern_rlhf.report.build import build_report
 
-    print(build_report(Path(args.output_dir)))
+    for path in build_report(Path(args.output_dir)):
+        print(path)
     return 0
 
 
@@ -89,6 +216,13 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Command] = {
+    "evaluate": Command(
+        "answer an evaluation set with one or more models and measure",
+        _evaluate_arguments,
+        _evaluate,
+    ),
+    "generate": Command("answer prompts with a model", _generate_arguments, _generate),
+    "rate": Command("rate answers on a web page, or summarise ratings", _rate_arguments, _rate),
     "report": Command(
         "build report.html and the plots from a run's files", _output_argument, _report
     ),
