@@ -8,6 +8,7 @@ from . import (
     comprehensions,
     dates,
     dicts,
+    list_queries,
     lists,
     numbers,
     parsing,
@@ -15,6 +16,7 @@ from . import (
     sets,
     sorting,
     strings,
+    words,
 )
 from .core import Family
 
@@ -22,13 +24,13 @@ _TOPICS = {
     "comprehensions": comprehensions.FAMILIES,
     "dates": dates.FAMILIES,
     "dicts": dicts.FAMILIES,
-    "lists": lists.FAMILIES,
+    "lists": lists.FAMILIES + list_queries.FAMILIES,
     "numbers": numbers.FAMILIES,
     "parsing": parsing.FAMILIES,
     "recursion": recursion.FAMILIES,
     "sets": sets.FAMILIES,
     "sorting": sorting.FAMILIES,
-    "strings": strings.FAMILIES,
+    "strings": strings.FAMILIES + words.FAMILIES,
 }
 
 FAMILIES: dict[str, Family] = {

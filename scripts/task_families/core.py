@@ -219,7 +219,8 @@ def _pick_cases(
     table: Mapping[str, tuple[str, Sequence[str]]], count: int
 ) -> list[tuple[str, str]] | None:
     """Greedy choice of `count` cases: each next one tells the most siblings apart that are still
-    alive, new results first. None when fewer than two results are seen among them."""
+    alive, new results first. None when fewer than two results are seen among them, or when sibling 0,
+    the identity, gives them all."""
     alive = set(range(len(next(iter(table.values()))[1])))
     left = dict(table)
     chosen: list[tuple[str, str]] = []
@@ -237,7 +238,7 @@ def _pick_cases(
         alive -= {i for i in alive if others[i] != result}
         seen.add(result)
         chosen.append((best, result))
-    if len(chosen) < count or len(seen) < 2:
+    if len(chosen) < count or len(seen) < 2 or 0 in alive:
         return None
     return chosen
 

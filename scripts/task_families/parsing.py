@@ -26,6 +26,16 @@ def _fields_text(rng: random.Random, hints: Hints) -> str:
     return _separator(hints).join(word(rng, Hints(hints.ints)) for _ in range(rng.randint(4, 6)))
 
 
+def _rejoin_text(rng: random.Random, hints: Hints) -> str:
+    """Fields with either of the two separators between, the wrong one now and then."""
+    found = [t for t in hints.texts if t in SEPARATORS]
+    text = rng.choice(WORDS)
+    usual = rng.choice(found)
+    for _ in range(rng.randint(3, 5)):
+        text += (usual if rng.random() < 0.8 else rng.choice(found)) + rng.choice(WORDS)
+    return text
+
+
 def _words_text(rng: random.Random, hints: Hints) -> str:
     other = Hints(hints.ints, tuple(t for t in hints.texts if t not in SEPARATORS))
     return _separator(hints).join(word(rng, other) for _ in range(rng.randint(3, 5)))
@@ -52,6 +62,7 @@ def _lines_text(rng: random.Random, hints: Hints) -> str:
 
 NUMBERS_TEXT = Kind(_numbers_text, TEXT_NAMES)
 FIELDS_TEXT = Kind(_fields_text, TEXT_NAMES)
+REJOIN_TEXT = Kind(_rejoin_text, TEXT_NAMES)
 WORDS_TEXT = Kind(_words_text, TEXT_NAMES)
 PAIRS_TEXT = Kind(_pairs_text, TEXT_NAMES)
 TWO_NUMBERS = Kind(_two_numbers, TEXT_NAMES)
@@ -139,7 +150,7 @@ FAMILIES = (
     Family(
         name="parse_rejoin",
         level="easy",
-        args=(FIELDS_TEXT,),
+        args=(REJOIN_TEXT,),
         options={
             "s": SEPARATORS,
             "j": SEPARATORS,
