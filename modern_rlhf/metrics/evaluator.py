@@ -13,14 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from modern_rlhf.errors import MetricError
-from modern_rlhf.metrics import bleu, chrf, exact, rouge
+from modern_rlhf.errors import MetricError, ModelError
+from modern_rlhf.metrics import bleu, chrf, codebleu, diagnostics, exact, rouge, ruby
+from modern_rlhf.metrics.codebleu_package import package_scores
+from modern_rlhf.metrics.execution import Verdicts
 from modern_rlhf.metrics.prepared import Prepared, prepare
 from modern_rlhf.metrics.results import ItemScores, MetricResult, MetricsReport
-from modern_rlhf.metrics.stats import bootstrap_interval, bootstrap_statistic
+from modern_rlhf.metrics.stats import (
+    bootstrap_interval,
+    bootstrap_statistic,
+    proportion_interval,
+)
 from modern_rlhf.records import Task
 
 Scores = dict[str, ItemScores]
+
+BUILTIN_ENCODER = "builtin:tiny-code-lm"
+"""What BERTScore falls back on when no encoder is named; the result says so."""
 
 DEFAULT_METRICS = (
     "pass_at_1",
@@ -30,9 +39,27 @@ DEFAULT_METRICS = (
     "rouge",
     "rouge1",
     "rouge2",
+    "codebleu",
+    "ruby",
+    "bertscore",
     "exact_match",
     "syntax_valid",
 )
+"""What is computed unless told otherwise: on each of these a perfect answer scores 1, an empty one 0.
+
+`codebleu_package` (neither holds for it), `embedding_similarity` and the diagnostics `complexity`,
+`style` and `safety` (which describe the code and compare it with nothing) are computed when named.
+"""
+
+ALL_METRICS = (
+    *DEFAULT_METRICS,
+    "codebleu_package",
+    "embedding_similarity",
+    "complexity",
+    "style",
+    "safety",
+)
+_BINARY = ("exact_match", "syntax_valid")
 _PASS_AT = re.compile(r"pass_at_([1-9][0-9]*)")
 
 
@@ -48,6 +75,7 @@ class ModernMetricsEvaluator:
         executor: runs programs against tests (`sandbox`); None leaves `pass_at_*` without a value.
         bootstrap_samples: resamples behind every 95% interval; 0 for none.
         seed: of the resampling.
+        device: where the encoder of BERTScore runs.
 
     Raises:
         MetricError: an unknown metric name, or a negative `bootstrap_samples`.
@@ -62,17 +90,19 @@ class ModernMetricsEvaluator:
         executor: Any = None,
         bootstrap_samples: int = 1000,
         seed: int = 0,
+        device: str = "cpu",
     ) -> None:
         for name in metrics or ():
             _family_of(name)
         if bootstrap_samples < 0:
             raise MetricError(f"bootstrap_samples must be 0 or more, got {bootstrap_samples}")
         self.metrics = tuple(dict.fromkeys(metrics)) if metrics is not None else None
-        self.bertscore_model = bertscore_model
+        self.bertscore_model = bertscore_model or BUILTIN_ENCODER
         self.bertscore_layer = bertscore_layer
         self.executor = executor
         self.bootstrap_samples = bootstrap_samples
         self.seed = seed
+        self.device = device
 
     def evaluate(
         self,
@@ -98,10 +128,11 @@ class ModernMetricsEvaluator:
         items = prepare(predictions, references, prompts=prompts, tasks=tasks, samples=samples)
         computed: Scores = {}
         results = {}
-        for name in self._names(items):
+        names = self._names(items)
+        for name in names:
             if name not in computed:
-                computed.update(self._run(_family_of(name), items))
-            results[name] = self._result(computed[name], len(items))
+                computed.update(self._run(name, items, names))
+            results[name] = self._result(name, computed[name], len(items))
         return MetricsReport(results, len(items), items.extraction, items.predictions)
 
     def _names(self, items: Prepared) -> tuple[str, ...]:
@@ -110,17 +141,25 @@ class ModernMetricsEvaluator:
         k = min((len(texts) for texts in items.samples or ()), default=0)
         return DEFAULT_METRICS if k < 2 else ("pass_at_1", f"pass_at_{k}", *DEFAULT_METRICS[1:])
 
-    def _run(self, family: str, items: Prepared) -> Scores:
-        names, compute = _FAMILIES[family]
+    def _run(self, name: str, items: Prepared, names: Sequence[str]) -> Scores:
+        """The scores of the family that `name` belongs to."""
+        family = _family_of(name)
+        if family == "execution":
+            return _execution(self, items, [one for one in names if _PASS_AT.fullmatch(one)])
+        members, compute = _FAMILIES[family]
         try:
             return compute(self, items)
         except ImportError as missing:
             reason = f"the package {missing.name or missing} is not installed"
-            return {name: _absent(len(items), reason) for name in names}
+        except ModelError as error:
+            reason = str(error)
+        return {member: _absent(len(items), reason) for member in members}
 
-    def _result(self, scores: ItemScores, n_items: int) -> MetricResult:
+    def _result(self, name: str, scores: ItemScores, n_items: int) -> MetricResult:
         settings = {"samples": self.bootstrap_samples, "seed": self.seed}
-        if scores.statistics is None:
+        if name in _BINARY or _PASS_AT.fullmatch(name):
+            interval = proportion_interval(scores.per_item, **settings)
+        elif scores.statistics is None:
             interval = bootstrap_interval(scores.per_item, **settings)
         else:
             kept = [
@@ -171,6 +210,67 @@ def _syntax(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
     return {"syntax_valid": exact.syntax_scores([items.trees[text] for text in items.predictions])}
 
 
+def _codebleu(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
+    return {
+        "codebleu": codebleu.codebleu_scores(
+            items.predictions, items.references, items.prediction_tokens, items.reference_tokens
+        )
+    }
+
+
+def _codebleu_package(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
+    return {"codebleu_package": package_scores(items.predictions, items.references)}
+
+
+def _ruby(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
+    return {"ruby": ruby.ruby_scores(items.predictions, items.references, trees=items.trees)}
+
+
+def _bertscore(evaluator: ModernMetricsEvaluator, items: Prepared) -> Scores:
+    from modern_rlhf.metrics.bertscore import bertscore_scores, shared_backbone
+
+    return bertscore_scores(
+        items.predictions,
+        items.references,
+        backbone=shared_backbone(evaluator.bertscore_model, evaluator.device),
+        layer=evaluator.bertscore_layer,
+    )
+
+
+def _complexity(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
+    return {"complexity": diagnostics.complexity_scores(items.predictions, items.trees)}
+
+
+def _style(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
+    return {"style": diagnostics.style_scores(items.predictions, items.trees)}
+
+
+def _safety(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
+    return {"safety": diagnostics.safety_scores(items.predictions, items.trees)}
+
+
+def _execution(evaluator: ModernMetricsEvaluator, items: Prepared, names: Sequence[str]) -> Scores:
+    """pass@1 of the predictions, and pass@k of the samples, each set of programs run once."""
+    n = len(items)
+    if items.tasks is None or not any(items.tasks):
+        return {name: _absent(n, "no item has tests") for name in names}
+    if evaluator.executor is None:
+        return {name: _absent(n, "no executor was given to run the tests") for name in names}
+    scores: Scores = {}
+    runs: dict[str, Verdicts] = {}
+    for name in names:
+        k = int(name.removeprefix("pass_at_"))
+        source = "predictions" if k == 1 else "samples"
+        answers = [[code] for code in items.predictions] if k == 1 else items.samples
+        if answers is None:
+            scores[name] = _absent(n, f"pass@{k} needs {k} samples an item; none were given")
+            continue
+        if source not in runs:
+            runs[source] = Verdicts(answers, items.tasks, executor=evaluator.executor)
+        scores[name] = runs[source].scores(k, source=source)
+    return scores
+
+
 _FAMILIES: dict[
     str, tuple[tuple[str, ...], Callable[[ModernMetricsEvaluator, Prepared], Scores]]
 ] = {
@@ -179,6 +279,13 @@ _FAMILIES: dict[
     "chrf": (("chrf",), _chrf),
     "exact": (("exact_match",), _exact),
     "syntax": (("syntax_valid",), _syntax),
+    "codebleu": (("codebleu",), _codebleu),
+    "codebleu_package": (("codebleu_package",), _codebleu_package),
+    "ruby": (("ruby",), _ruby),
+    "bertscore": (("bertscore", "embedding_similarity"), _bertscore),
+    "complexity": (("complexity",), _complexity),
+    "style": (("style",), _style),
+    "safety": (("safety",), _safety),
 }
 _FAMILY_BY_NAME = {name: family for family, (names, _) in _FAMILIES.items() for name in names}
 

@@ -26,6 +26,14 @@ def parse_python(code: str) -> ast.Module | None:
         return None
 
 
+def literal_text(value: object) -> str:
+    """`str(value)`, or hexadecimal digits for an integer too long for Python to print in decimal."""
+    try:
+        return str(value)
+    except ValueError:
+        return hex(value) if isinstance(value, int) else type(value).__name__
+
+
 def syntax_scores(trees: Sequence[ast.Module | None]) -> ItemScores:
     """1 where a prediction parsed and holds at least one statement, else 0."""
     scores: list[float | None] = [float(tree is not None and bool(tree.body)) for tree in trees]

@@ -1,12 +1,15 @@
 """The shared input of all metrics: extracted, cleaned and tokenised once, parsed when first asked.
 
 Code is extracted from answers by the package's one extractor (`sandbox.extract`), which strips
-Markdown fences and chat prose. Nothing here scores anything.
+Markdown fences and chat prose. A task that gives a beginning of the program to be continued
+(`metadata["prefix"]`, `["suffix"]`: HumanEval, ODEX) gets its answers completed to whole programs.
+Nothing here scores anything.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +20,10 @@ from modern_rlhf.errors import MetricError
 from modern_rlhf.metrics.exact import parse_python
 from modern_rlhf.metrics.texts import CHARACTER_LIMIT, clean_text, code_tokens, reference_lists
 from modern_rlhf.records import Task
+
+
+AS_IS = "as-is"
+_AROUND = ("prefix", "suffix")
 
 
 @dataclass(frozen=True)
@@ -83,21 +90,21 @@ def prepare(
         if not isinstance(text, str):
             raise MetricError(f"predictions[{position}] is {text!r:.80}; expected a text")
     task_list = list(tasks) if tasks is not None else None
-    entry_points = [task.entry_point if task else None for task in task_list or [None] * n]
-
+    owners = task_list or [None] * n
+    wanted = reference_lists(references)
     changed, truncated, rules = 0, 0, Counter[str]()
     codes = []
-    for text, entry_point in zip(predictions, entry_points, strict=True):
-        code, was_changed, how = _extract(text, entry_point)
-        changed += was_changed
+    for text, task, texts in zip(predictions, owners, wanted, strict=True):
+        code, how = _extract(text, task, texts)
+        changed += how != AS_IS
         rules[how] += 1
         truncated += len(text) > CHARACTER_LIMIT
         codes.append(code)
     sampled = None
     if samples is not None:
         sampled = [
-            [_extract(text, entry_point)[0] for text in texts]
-            for texts, entry_point in zip(samples, entry_points, strict=True)
+            [_extract(text, task, texts)[0] for text in answers]
+            for answers, task, texts in zip(samples, owners, wanted, strict=True)
         ]
     extraction = {
         "changed": changed,
@@ -108,7 +115,7 @@ def prepare(
     }
     return Prepared(
         predictions=codes,
-        references=reference_lists(references),
+        references=wanted,
         prompts=list(prompts) if prompts is not None else None,
         tasks=task_list,
         samples=sampled,
@@ -116,8 +123,26 @@ def prepare(
     )
 
 
-def _extract(text: str, entry_point: str | None) -> tuple[str, bool, str]:
+def _extract(text: str, task: Task | None, references: list[str]) -> tuple[str, str]:
+    """The code of one answer, and which rules made it."""
     from modern_rlhf.sandbox.extract import extract_code
 
-    found = extract_code(clean_text(text), entry_point=entry_point)
-    return clean_text(found.code), bool(found.changed), str(found.how)
+    text = clean_text(text)
+    if text in references:
+        return text, AS_IS  # even when the reference itself is no clean piece of code
+    prefix, suffix = (str((task.metadata if task else {}).get(key) or "") for key in _AROUND)
+    continues_line = prefix.rstrip(" \t")[-1:] not in ("", "\n")
+    entry_point = task.entry_point if task else None
+    found = extract_code(
+        text,
+        prompt_code=prefix if prefix and not continues_line else None,
+        entry_point=entry_point,
+    )
+    code, how = found.code, str(found.how) if found.changed else AS_IS
+    whole = re.search(rf"^(?:async\s+)?def\s+{re.escape(entry_point or '')}\b", code, re.MULTILINE)
+    if continues_line and code.strip() and not whole:
+        # ODEX ends its prompt in the middle of a line: `return `, `x = `.
+        code, how = prefix + code.lstrip() + suffix, "continued"
+    elif suffix and "body" in how.split("+"):
+        code += suffix
+    return clean_text(code), how

@@ -78,6 +78,27 @@ def bootstrap_interval(
     )
 
 
+def proportion_interval(
+    values: Sequence[float | None],
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """As `bootstrap_interval`, for scores that are 0 or 1 (or a probability between).
+
+    When all are 0, or all 1, every resample is alike and the bootstrap claims certainty; the exact
+    binomial bounds (Clopper and Pearson, Biometrika 1934) are given instead.
+    """
+    interval = bootstrap_interval(values, samples=samples, seed=seed, confidence=confidence)
+    if interval.value not in (0.0, 1.0) or interval.low is None:
+        return interval
+    from scipy.stats import binomtest
+
+    exact = binomtest(round(interval.value * interval.n), interval.n).proportion_ci(confidence)
+    return Interval(interval.value, float(exact.low), float(exact.high), interval.n)
+
+
 def bootstrap_statistic(
     statistics: Floats,
     aggregate: Aggregate,

@@ -1,0 +1,162 @@
+"""RUBY: similarity of two programs by graph, else by tree, else by string.
+
+Tran et al., ICPC 2019: RUBY(R, T) = GRS(R, T) if both program graphs can be built, else TRS(R, T) if
+both syntax trees can be built, else STS(R, T). A score means little without its mode, so the two
+travel together.
+
+* STS = 1 - token edit distance / longer length, on code tokens.
+* TRS = 1 - tree edit distance / (|AST_R| + |AST_T|); used here with the closed-form distance (the
+  variant is named in the result); the true distance is in `ruby_trees`.
+* GRS: see `ruby_graphs`. The published implementation stops its graph matching on a clock and is not
+  reproducible; equality with published values is expected in string mode only.
+
+Programs beyond a size limit fall back to the next mode, named: graphs above
+`ruby_graphs.NODE_LIMIT` nodes to the tree mode, trees above `TREE_NODE_LIMIT` nodes to strings.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from rapidfuzz.distance import Levenshtein
+
+from modern_rlhf.metrics.exact import parse_python
+from modern_rlhf.metrics.results import ItemScores
+from modern_rlhf.metrics.ruby_graphs import ProgramGraph, graph_similarity, program_graph
+from modern_rlhf.metrics.ruby_trees import (
+    LabelledTree,
+    edit_similarity,
+    label_similarity,
+    labelled_tree,
+)
+from modern_rlhf.metrics.texts import code_tokens
+
+Mode = Literal["graph", "tree", "string"]
+
+TREE_NODE_LIMIT = 20_000
+"""Larger syntax trees are compared as strings."""
+
+
+@dataclass(frozen=True)
+class RubyScore:
+    """The score, the mode it was reached in, and whether a size limit forced a lower mode."""
+
+    value: float
+    mode: Mode
+    limited: bool = False
+
+
+class Program:
+    """One text with everything RUBY asks of it, each made once when first needed."""
+
+    def __init__(
+        self, text: str, tokens: Sequence[str] | None = None, tree: ast.Module | None = None
+    ) -> None:
+        self.text = text
+        self._tokens = tokens
+        self._parsed = tree
+
+    @cached_property
+    def tokens(self) -> Sequence[str]:
+        """Code tokens."""
+        return code_tokens(self.text) if self._tokens is None else self._tokens
+
+    @cached_property
+    def parsed(self) -> ast.Module | None:
+        """The syntax tree, None when the text is not valid Python."""
+        return parse_python(self.text) if self._parsed is None else self._parsed
+
+    @cached_property
+    def tree(self) -> LabelledTree | None:
+        """The labelled tree, None when there is none or it is above `TREE_NODE_LIMIT`."""
+        if self.parsed is None:
+            return None
+        tree = labelled_tree(self.parsed)
+        return tree if len(tree) <= TREE_NODE_LIMIT else None
+
+    @cached_property
+    def labels(self) -> Counter[str]:
+        """The multiset of labels of `tree`."""
+        return Counter(self.tree.labels if self.tree is not None else ())
+
+    @cached_property
+    def graph(self) -> ProgramGraph | None:
+        """The def-use graph, None when there is no tree or it is above the node limit."""
+        return None if self.tree is None or self.parsed is None else program_graph(self.parsed)
+
+
+def string_similarity(a: Sequence[str], b: Sequence[str]) -> float:
+    """STS of two token lists: both empty 1, one empty 0."""
+    return float(Levenshtein.normalized_similarity(a, b))
+
+
+def tree_similarity(a: Program, b: Program) -> float | None:
+    """Closed-form TRS; None when either has no tree."""
+    if a.tree is None or b.tree is None:
+        return None
+    return label_similarity(a.labels, b.labels)
+
+
+def true_tree_similarity(a: Program, b: Program) -> float | None:
+    """TRS with the true edit distance; None when either has no tree or they are too large."""
+    if a.tree is None or b.tree is None:
+        return None
+    return edit_similarity(a.tree, b.tree)
+
+
+def ruby_score(reference: Program, prediction: Program) -> RubyScore:
+    """RUBY of a prediction against one reference, with its mode."""
+    if reference.parsed is None or prediction.parsed is None:
+        return RubyScore(string_similarity(reference.tokens, prediction.tokens), "string")
+    trees = tree_similarity(reference, prediction)
+    if trees is None:
+        similarity = string_similarity(reference.tokens, prediction.tokens)
+        return RubyScore(similarity, "string", limited=True)
+    if reference.graph is None or prediction.graph is None:
+        return RubyScore(trees, "tree", limited=True)
+    graphs = graph_similarity(reference.graph, prediction.graph)
+    return RubyScore(trees, "tree") if graphs is None else RubyScore(graphs, "graph")
+
+
+def ruby_scores(
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    trees: Mapping[str, ast.Module | None] | None = None,
+) -> ItemScores:
+    """RUBY of N items, the best reference of each; None without references, 0 for a blank answer.
+
+    Args:
+        trees: syntax trees by text, where they are known already.
+    """
+    programs: dict[str, Program] = {}
+
+    def program(text: str) -> Program:
+        if text not in programs:
+            programs[text] = Program(text, tree=(trees or {}).get(text))
+        return programs[text]
+
+    best: list[RubyScore | None] = []
+    for prediction, texts in zip(predictions, references, strict=True):
+        if not texts:
+            best.append(None)
+        elif not prediction.strip():
+            best.append(RubyScore(0.0, "string"))
+        else:
+            scores = [ruby_score(program(text), program(prediction)) for text in texts]
+            best.append(max(scores, key=lambda score: score.value))
+    modes: Counter[str] = Counter(score.mode for score in best if score is not None)
+    details = {
+        "modes": dict(sorted(modes.items())),
+        "mode_per_item": [None if score is None else score.mode for score in best],
+        "size_limited": sum(score.limited for score in best if score is not None),
+        "tree_distance": "closed form over label multisets",
+        "graph_distance": "bipartite assignment bound",
+        "references": "maximum over references",
+    }
+    return ItemScores([None if score is None else score.value for score in best], details)
