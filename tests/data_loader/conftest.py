@@ -38,7 +38,7 @@ def make_tokenizer() -> Callable[..., Any]:
             eos_token=eos,
             pad_token=eos,  # the trap of D7
             bos_token="<s>" if bos else None,
-            additional_special_tokens=specials[1:3],
+            additional_special_tokens=specials[:3],
         )
         tokenizer.chat_template = CHAT_TEMPLATE if chat else None
         return tokenizer

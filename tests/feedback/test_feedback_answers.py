@@ -1,0 +1,158 @@
+"""Answers, pairs, the order in which they are dealt out, and highlighting."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modern_rlhf.errors import DataError
+from modern_rlhf.feedback.answers import (
+    Sampler,
+    form_key,
+    item_key,
+    pair_items,
+    read_answers,
+    single_items,
+)
+from modern_rlhf.feedback.forms import ComparisonForm, Side
+from modern_rlhf.feedback.highlight import highlight
+
+
+def answers_file(tmp_path, rows):
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def some_items(count: int):
+    sides = [Side(f"q{n}", f"a{n}{k}", n) for n in range(count) for k in range(2)]
+    return pair_items(sides)
+
+
+def test_answers_of_one_question_become_pairs(tmp_path):
+    rows = [
+        {"prompt": "p", "response": "a", "model": "m1"},
+        {"prompt": "p", "response": "b", "model": "m2"},
+        {"prompt": "p", "response": "c", "model": "m3"},
+        {"question": "q", "answer": "only one", "question_id": 7},
+    ]
+    answers = read_answers(answers_file(tmp_path, rows))
+    assert [(s.model_tag, s.level_0, s.csv_path) for s in answers[:2]] == [
+        ("m1", 0, "answers.jsonl"),
+        ("m2", 1, "answers.jsonl"),
+    ]
+    pairs = [{side.answer for side in item.sides} for item in pair_items(answers)]
+    assert pairs == [{"a", "b"}, {"a", "c"}, {"b", "c"}]
+    assert len(single_items(answers)) == 4
+    assert answers[3].question_id == 7
+
+
+def test_equal_answers_are_no_pair(tmp_path):
+    rows = [{"prompt": "p", "response": text} for text in ("a", " a\n", "b", "b")]
+    assert len(pair_items(read_answers(answers_file(tmp_path, rows)))) == 2  # a-b and " a\n"-b
+    with pytest.raises(DataError, match="no question has two different answers"):
+        pair_items(read_answers(answers_file(tmp_path, rows[:2])))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("\n", "holds no answer"),
+        ('{"prompt": "p", "response": "r"}\n{"prompt"', "line 2: broken JSON"),
+        ("[1]\n", "line 1: expected a JSON object"),
+        ('{"prompt": "p"}\n', "expected text under one of response, answer"),
+        ('{"prompt": " ", "response": "r"}\n', "expected text under one of prompt, question"),
+    ],
+)
+def test_bad_answer_files_are_one_line(tmp_path, content, message):
+    path = tmp_path / "answers.jsonl"
+    path.write_text(content)
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_answers(path)
+
+
+def test_a_key_does_not_depend_on_the_order_and_fits_the_stored_form():
+    left, right = Side("q", "a", 5), Side("other text", "b", 5)
+    assert item_key(left, right) == item_key(right, left) != item_key(left)
+    assert form_key(ComparisonForm("r", "t", right, left)) == item_key(left, right)
+    assert item_key(Side("q", "a", 5)) == item_key(Side("q", "a", "5"))  # ids may be text or number
+
+
+def test_a_rater_gets_every_item_once_and_then_none():
+    sampler = Sampler(some_items(5))
+    seen = []
+    while (item := sampler.next("ann")) is not None:
+        seen.append(item.key)
+        sampler.add_rating(item.key, "ann")
+    assert sorted(seen) == sorted(sampler.items)
+    assert sampler.progress("ann") == (5, 5)
+
+
+def test_items_begun_by_one_rater_go_to_a_second_first_and_then_rest():
+    sampler = Sampler(some_items(6), raters_per_item=2)
+    first = sampler.next("ann")
+    sampler.add_rating(first.key, "ann")
+    assert sampler.next("bob").key == first.key
+    sampler.add_rating(first.key, "bob")
+    assert sampler.next("eve").key != first.key  # two raters are enough, others have none yet
+
+
+def test_raters_at_the_same_time_share_the_work():
+    sampler = Sampler(some_items(10), raters_per_item=1)
+    assert len({sampler.next(f"rater{n}").key for n in range(10)}) == 10
+
+
+def test_an_item_that_was_released_or_taken_back_comes_again():
+    sampler = Sampler(some_items(1))
+    (key,) = sampler.items
+    assert sampler.next("ann").key == key
+    assert sampler.next("ann") is None  # it is on this rater's other screen
+    sampler.release(key, "ann")
+    assert sampler.next("ann").key == key
+    sampler.add_rating(key, "ann")
+    assert sampler.next("ann") is None
+    sampler.remove_rating(key, "ann")
+    assert sampler.next("ann").key == key
+    assert sampler.next("bob", without=[key]) is None
+
+
+def test_left_and_right_are_a_fair_coin():
+    sampler = Sampler(some_items(1), seed=1)
+    (key,) = sampler.items
+    swapped = sum(sampler.swapped(key, f"rater{n}") for n in range(1000))
+    assert 420 < swapped < 580  # five standard deviations of 15.8 around 500
+    assert sampler.swapped(key, "ann") == sampler.swapped(key, "ann")
+
+
+@given(st.text(alphabet="<>&'\"#\n\\abf()@0123. é\u202e", max_size=60))
+@settings(deadline=None, max_examples=300)
+def test_highlighting_changes_no_character_and_lets_no_markup_through(source):
+    marked = highlight(source)
+    bare = re.sub(r'<span class="[a-z]+">|</span>', "", marked)
+    assert "<" not in bare and ">" not in bare
+    assert html.unescape(bare) == source
+
+
+def test_highlighting_knows_python():
+    marked = highlight("@dec\ndef f(x):  # note\n    return len('a') + 0x1F")
+    assert '<span class="decorator">@dec</span>' in marked
+    assert '<span class="keyword">def</span>' in marked
+    assert '<span class="comment"># note</span>' in marked
+    assert '<span class="builtin">len</span>' in marked
+    assert '<span class="string">&#x27;a&#x27;</span>' in marked
+    assert '<span class="number">0x1F</span>' in marked
+
+
+def test_highlighting_is_linear_on_hostile_text():
+    import time
+
+    start = time.process_time()
+    for text in ('"' * 50_000, "'''" + "\\" * 50_000, "a" * 50_000, "0_" * 25_000, "@" * 50_000):
+        highlight(text)
+    assert time.process_time() - start < 5
