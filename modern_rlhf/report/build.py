@@ -59,7 +59,7 @@ def _draw(run: RunFiles) -> list[Picture]:
         (
             "all_evaluation_metrics_by_epoch.png",
             "All metrics between 0 and 1 over passes",
-            all_metrics_by_epoch(curves, spans, targets),
+            all_metrics_by_epoch(curves, spans, targets, models.get("base", {})),
         ),
         (
             "rlhf_training_metrics.png",

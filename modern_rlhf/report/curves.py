@@ -52,7 +52,8 @@ def logged_keys(rows: Rows, stage: str, kind: str = "train") -> list[str]:
     for row in rows:
         if row.get("stage") == stage and row.get("kind") == kind:
             found.update(dict.fromkeys(key for key in row if key not in _HEAD))
-    return [key for key in found if not _is_companion(key, found)]
+    endings = ("_nonfinite", "_std") if kind == "train" else ("_nonfinite", "_low", "_high")
+    return [key for key in found if not _is_companion(key, found, endings)]
 
 
 def training_curve(rows: Rows, stage: str, key: str, *, kind: str = "train") -> Curve:
@@ -105,20 +106,20 @@ def evaluation_curves(rows: Rows) -> dict[str, dict[str, Curve]]:
 
 
 def smoothed(values: Sequence[float], window: int) -> list[float]:
-    """Centred running mean over up to `window` finite values; NaN where there is none."""
-    half = window // 2
+    """Centred running mean over up to `window` finite values; NaN where there is none.
+
+    Near the ends the window shrinks on both sides, so that a straight line stays straight.
+    """
     result = []
     for index in range(len(values)):
-        near = [v for v in values[max(0, index - half) : index + half + 1] if math.isfinite(v)]
+        half = min(window // 2, index, len(values) - 1 - index)
+        near = [v for v in values[index - half : index + half + 1] if math.isfinite(v)]
         result.append(sum(near) / len(near) if near else math.nan)
     return result
 
 
-def _is_companion(key: str, keys: Mapping[str, None]) -> bool:
-    for ending in ("_nonfinite", "_low", "_high", "_std"):
-        if key.endswith(ending) and key.removesuffix(ending) in keys:
-            return True
-    return False
+def _is_companion(key: str, keys: Mapping[str, None], endings: Sequence[str]) -> bool:
+    return any(key.endswith(end) and key.removesuffix(end) in keys for end in endings)
 
 
 def _epochs(rows: Iterable[Mapping[str, Any]]) -> list[float]:

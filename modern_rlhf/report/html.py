@@ -194,7 +194,7 @@ def _verdicts(verdicts: Mapping[int, Counter[str]]) -> str:
     counts = [sum((verdicts[step] for step in chosen), Counter[str]()) for _, chosen in parts]
     order = [name for name, _ in counts[-1].most_common()]
     legend = "".join(
-        f'<span class="key"><i class="c{index % 8}"></i>{escape(name)}</span>'
+        f'<span class="key"><i class="c{index % 8}"></i>{escape(name.replace("_", " "))}</span>'
         for index, name in enumerate(order)
     )
     rows = []
@@ -229,7 +229,11 @@ def _samples(samples: Sequence[Mapping[str, Any]], limit: int = 20) -> str:
                 (value, None) if isinstance(value, str) else (value["text"], value["verdict"])
             )
             kind = "" if verdict is None else "good" if verdict == "pass" else "bad"
-            told = f' <span class="{kind}">{escape(verdict)}</span>' if verdict else ""
+            told = (
+                f' <span class="{kind}">{escape(verdict.replace("_", " "))}</span>'
+                if verdict
+                else ""
+            )
             columns.append(
                 f"<div><h4>{escape(MODELS.get(key, key))}{told}</h4><pre>{escape(text)}</pre></div>"
             )

@@ -33,6 +33,8 @@ pre { background: var(--panel); border: 1px solid var(--line); border-radius: 6p
   margin: 0 0 10px; overflow-x: auto; max-height: 420px; font-size: .83rem; line-height: 1.45;
   white-space: pre-wrap; overflow-wrap: anywhere; }
 details { border-bottom: 1px solid var(--line); padding: 6px 0; }
+td details { border: 0; padding: 0; }
+pre:empty::before { content: '(empty)'; color: var(--soft); }
 summary { cursor: pointer; overflow-wrap: anywhere; }
 details[open] > summary { margin-bottom: 8px; font-weight: 600; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 12px; }

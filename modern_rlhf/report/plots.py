@@ -84,7 +84,10 @@ def metrics_by_epoch(
 
 
 def all_metrics_by_epoch(
-    curves: Curves, spans: list[StageSpan], targets: Mapping[str, float]
+    curves: Curves,
+    spans: list[StageSpan],
+    targets: Mapping[str, float],
+    base: Mapping[str, Mapping[str, Any]],
 ) -> bytes | None:
     """`all_evaluation_metrics_by_epoch.png`: every metric of the 0-1 scale on one pair of axes."""
     keys = [key for key in _in_reading_order(curves) if on_unit_scale(key)]
@@ -105,6 +108,15 @@ def all_metrics_by_epoch(
                 axis.plot(
                     curve.x, curve.y, label=metric_label(key) if not position else None, **style
                 )
+            reference = (base.get(key) or {}).get("value")
+            if reference is not None:
+                axis.plot(
+                    [0],
+                    [reference],
+                    **{**style, "markeredgecolor": colour},
+                    markerfacecolor="white",
+                    clip_on=False,
+                )
             if key in targets:
                 # On the right edge, in the metric's colour: lines across would drown the curves.
                 axis.plot(
@@ -119,8 +131,14 @@ def all_metrics_by_epoch(
         _mark_stages(axis, spans)
         axis.set(xlabel=X_LABEL, ylabel="score, 0 to 1")
         axis.set_ylim(-0.03, 1.03)
+        for span in spans:
+            middle = (span.start + span.end) / 2
+            axis.text(middle, 1.0, stage_label(span.stage), ha="center", va="top", color=GREY)
         axis.legend(loc="center left", bbox_to_anchor=(1.03, 0.5), fontsize=9.5)
-        caption = "Triangles on the right edge: targets, in the colour of their metric."
+        caption = (
+            "Hollow markers at 0: the base model, on the final evaluation's items. Triangles on "
+            "the right edge: targets, in the colour of their metric."
+        )
         return finish(figure, title="All evaluation metrics by epoch", caption=caption)
 
 
@@ -137,13 +155,14 @@ def target_achievement(
         key for key in targets if key not in METRICS
     ]
     with house_style():
-        figure, (axis,) = grid(1, panel=(9.0, 0.75 * len(keys) + 1.5))
+        figure, (axis,) = grid(1, panel=(9.0, 0.55 * len(keys) + 1.2))
         for row, key in enumerate(reversed(keys)):
             _draw_target(axis, row, key, targets[key], models, known)
         axis.set_yticks(range(len(keys)), [metric_label(key) for key in reversed(keys)])
-        axis.set(xlabel="score, 0 to 1", xlim=(0, 1.34), ylim=(-0.6, len(keys) - 0.4))
+        axis.set(xlabel="score, 0 to 1", xlim=(0, 1.42), ylim=(-0.6, len(keys) - 0.4))
         axis.set_xticks([index / 5 for index in range(6)])
         axis.grid(axis="y", visible=False)
+        axis.spines["bottom"].set_bounds(0, 1)
         handles = {
             label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
         }
@@ -173,7 +192,8 @@ def _draw_target(
     )
     if value is None:
         reason = entry.get("reason") or "not measured"
-        axis.text(1.03, row, f"n/a: {reason[:28]}", va="center", fontsize=9, color=GREY)
+        short = reason if len(reason) <= 30 else f"{reason[:28]}..."
+        axis.text(1.03, row, f"n/a: {short}", va="center", fontsize=9, color=GREY)
         return
     met = value >= target
     axis.barh(
@@ -187,7 +207,7 @@ def _draw_target(
     )
     low, high = entry.get("low"), entry.get("high")
     if low is not None and high is not None:
-        axis.plot([low, high], [row, row], color="#333333", linewidth=1.5)
+        axis.plot([low, high], [row, row], color="#222222", linewidth=1.4, marker="|", ms=8)
     for name in known[:-1]:
         other = (models[name].get(key) or {}).get("value")
         if other is not None:
@@ -220,9 +240,11 @@ def _draw(axis: Axes, curve: Curve, colour: str, marker: str, span: StageSpan) -
 
 
 def _mark_stages(axis: Axes, spans: list[StageSpan]) -> None:
+    end = max(spans[-1].end, 1e-9)
+    axis.set_xlim(-0.03 * end, 1.03 * end)
     whole_steps(axis)
     for span in spans[1:]:
-        axis.axvline(span.start, color="#BBBBBB", linewidth=1)
+        axis.axvline(span.start, color="#AAAAAA", linewidth=1)
 
 
 def _in_reading_order(curves: Curves) -> list[str]:

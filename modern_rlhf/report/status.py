@@ -16,6 +16,7 @@ from modern_rlhf.report.labels import duration, number, stage_label
 from modern_rlhf.utils.lock import is_locked, process_exists
 
 _LIVE = ("starting", "running")
+_HEAD = ("stage", "kind", "step")
 _SHOWN = ("loss", "reward", "score", "kl", "entropy", "accuracy", "pass_at_1", "learning_rate")
 
 
@@ -74,11 +75,11 @@ def true_state(folder: Path, status: Mapping[str, Any]) -> tuple[str, str]:
     # The lock is the better witness: a process id is soon some other program's. Without a lock file
     # (a trainer used alone takes none) the id has to do.
     held = is_locked(folder)
-    alive = held if held is not None else process_exists(int(status.get("pid") or 0))
-    if alive:
+    pid = status.get("pid")
+    if held or (held is None and isinstance(pid, int) and process_exists(pid)):
         return state, ""
     return "killed", (
-        f"recorded as {state}, but process {status.get('pid')} is gone (killed, out of memory or a "
+        f"recorded as {state}, but process {pid} is gone (killed, out of memory or a "
         "restart): run the same command with --resume to go on from the newest checkpoint"
     )
 
@@ -86,11 +87,11 @@ def true_state(folder: Path, status: Mapping[str, Any]) -> tuple[str, str]:
 def _progress(status: Mapping[str, Any]) -> str:
     text = f", stage {stage_label(str(status['stage']))}" if status.get("stage") else ""
     step, total = status.get("step"), status.get("total_steps")
-    if step is not None:
+    if isinstance(step, int):
         text += f", step {step}"
-        if total:
+        if isinstance(total, int) and total > 0:
             text += f" of {total} ({100 * step / total:.0f}%)"
-    if status.get("epoch") is not None:
+    if isinstance(status.get("epoch"), (int, float)):
         text += f", epoch {status['epoch']:.2f}"
     return text
 
@@ -102,7 +103,7 @@ def _times(status: Mapping[str, Any], state: str) -> str:
         if moment is not None:
             ago = (datetime.now(timezone.utc) - moment).total_seconds()
             parts.append(f"{key} {duration(ago)} ago")
-    if state == "running" and status.get("eta_seconds") is not None:
+    if state == "running" and isinstance(status.get("eta_seconds"), (int, float)):
         parts.append(f"about {duration(status['eta_seconds'])} left in this stage")
     return ", ".join(parts)
 
@@ -117,4 +118,7 @@ def _moment(text: Any) -> datetime | None:
 
 def _metrics(metrics: Mapping[str, Any]) -> str:
     keys = [key for key in _SHOWN if key in metrics]
+    if metrics.get("kind") == "eval":
+        endings = ("_low", "_high", "_nonfinite")
+        keys = [key for key in metrics if key not in _HEAD and not key.endswith(endings)][:6]
     return ", ".join(f"{key} {number(metrics[key])}" for key in keys)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE, BLACK, GREY = "#56B4E9", "#CC79A7", "#000000", "#6B6B6B"
@@ -73,7 +73,8 @@ def grid(
     """A figure of `count` panels in rows; call inside `house_style`."""
     columns = max(1, min(columns, count))
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows + 0.9), layout="constrained")
+    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows + 1.0))
+    figure.set_layout_engine("constrained", h_pad=0.1, w_pad=0.09, hspace=0.03, wspace=0.02)
     FigureCanvasAgg(figure)
     axes = [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
     return figure, axes
@@ -95,7 +96,7 @@ def whole_steps(axis: Axes) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
-def finite_span(values: Sequence[float]) -> tuple[float, float] | None:
-    """Smallest and largest finite value, or None when there is none."""
-    finite = [value for value in values if math.isfinite(value)]
-    return (min(finite), max(finite)) if finite else None
+def plain_small_numbers(axis: Axes) -> None:
+    """Write `2e-05` at the ticks of the y axis instead of a power of ten above the panel."""
+    if max(map(abs, axis.get_ylim())) < 1e-2:
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -27,6 +27,7 @@ from modern_rlhf.report.style import (
     finish,
     grid,
     house_style,
+    plain_small_numbers,
     whole_steps,
 )
 
@@ -49,7 +50,7 @@ RLHF_PANELS = (
     Panel("KL to the reference", ("kl",), "nats per answer"),
     Panel("KL, per token", ("kl_k3_per_token", "approx_kl"), "nats per token"),
     Panel("Entropy", ("entropy",), "nats per token"),
-    Panel("Clip fraction", (r"(value_)?clip_fraction(_low|_high)?",), "share of tokens", True),
+    Panel("Clip fraction", (r"(value_)?clip_fraction(_low|_high)?",), "share of tokens"),
     Panel("Value loss", ("value_loss", "value_error"), "squared reward"),
     Panel("Explained variance", ("explained_variance",), "share of return variance"),
     Panel("Loss", ("loss", "policy_loss"), "loss as optimised"),
@@ -172,7 +173,7 @@ def _draw_panel(axis: Axes, rows: Rows, stage: str, panel: Panel) -> None:
     several = len(panel.keys) > 1
     for index, key in enumerate(panel.keys):
         colour = COLOURS[index % len(COLOURS)]
-        name = _short(key, panel.keys)
+        name = _short(key, panel.keys) if several else "training"
         evaluated = training_curve(rows, stage, key, kind="eval")
         curve = training_curve(rows, stage, key)
         if len(curve):
@@ -192,6 +193,9 @@ def _draw_panel(axis: Axes, rows: Rows, stage: str, panel: Panel) -> None:
     whole_steps(axis)
     if panel.unit_scale:
         axis.set_ylim(-0.03, 1.03)
+    elif panel.title == "Clip fraction":
+        axis.set_ylim(bottom=0)
+    plain_small_numbers(axis)
     handles = axis.get_legend_handles_labels()[0]
     if len(handles) > 1:
         axis.legend(ncols=2 if len(handles) > 4 else 1, handlelength=1.6, columnspacing=1.0)
@@ -231,9 +235,9 @@ def _draw_scores(axis: Axes, evaluation: Mapping[str, Any]) -> None:
             values, bins=edges, color=colour, alpha=0.6, label=name, hatch=hatch, edgecolor="white"
         )
     accuracy = (evaluation.get("accuracy") or {}).get("value")
-    told = f": chosen above rejected in {accuracy:.0%}" if accuracy is not None else ""
-    axis.set(title=f"Held-out scores{told}", xlabel="score", ylabel="answers")
-    axis.legend()
+    told = f"chosen scores higher\nin {accuracy:.0%} of pairs" if accuracy is not None else None
+    axis.set(title="Held-out scores", xlabel="score", ylabel="answers")
+    axis.legend(title=told, title_fontsize=8.5)
 
 
 def _draw_calibration(axis: Axes, evaluation: Mapping[str, Any]) -> None:
@@ -245,7 +249,8 @@ def _draw_calibration(axis: Axes, evaluation: Mapping[str, Any]) -> None:
     axis.plot(table["probability"], table["accuracy"], color=BLUE, linewidth=1)
     axis.scatter(table["probability"], table["accuracy"], s=sizes, color=BLUE, alpha=0.6)
     error = evaluation.get("expected_calibration_error")
-    told = f" (expected error {error:.3f})" if error is not None else ""
-    axis.set(title=f"Calibration{told}", xlabel="claimed certainty", ylabel="share right")
+    if error is not None:
+        axis.text(0.97, 0.05, f"expected error {error:.3f}", ha="right", transform=axis.transAxes)
+    axis.set(title="Calibration", xlabel="claimed certainty", ylabel="share right")
     axis.set_xlim(low - 0.03, 1.03)
     axis.set_ylim(low - 0.03, 1.05)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modern_rlhf.checkpoint.files import read_part, write_part
@@ -67,6 +67,7 @@ states = st.recursive(
 )
 
 
+@settings(deadline=None)  # no clock in a test: the machine may be busy
 @given(states)
 def test_any_nested_state_comes_back_as_it_was(value: Any) -> None:
     assert equal(through_json(value), value)

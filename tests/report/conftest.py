@@ -194,7 +194,7 @@ SAMPLES = [
 
 @pytest.fixture(scope="session")
 def make_run() -> Callable[..., Path]:
-    """`make_run(folder, steps=60)`: the files of a finished run, as the package would leave them."""
+    """`make_run(folder, steps=60)`: the files of a finished run, as the package leaves them."""
 
     def make(folder: Path, steps: int = 60) -> Path:
         chance = random.Random(0)
@@ -230,8 +230,20 @@ def make_run() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def finished_run(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One made-up run that tests only read."""
-    return make_run(tmp_path_factory.mktemp("finished") / "modern_outputs")
+    """One made-up run that tests only read; its metrics.jsonl ends in a torn line."""
+    folder = make_run(tmp_path_factory.mktemp("finished") / "run", steps=32)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"torn')
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reported(finished_run: Path) -> list[Path]:
+    """What `build_report` wrote for the finished run."""
+    pytest.importorskip("matplotlib")
+    from modern_rlhf.report.build import build_report
+
+    return build_report(finished_run)
 
 
 @pytest.fixture
