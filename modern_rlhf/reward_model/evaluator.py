@@ -1,0 +1,238 @@
+"""How good is a reward model: on held-out pairs and ratings, beside baselines that learn nothing.
+
+`evaluate` returns one JSON-ready dict, `write` puts it on disk as `evaluation.json`; plots are made from
+that file by the report. Every accuracy carries a 95% interval that resamples questions, not pairs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from modern_rlhf.errors import DataError
+from modern_rlhf.feedback.store import OVERALL
+from modern_rlhf.records import PreferencePair, Rating
+from modern_rlhf.reward_model.baselines import BASELINES
+from modern_rlhf.reward_model.heads import HUMAN
+from modern_rlhf.reward_model.statistics import (
+    Outcomes,
+    accuracy,
+    accuracy_difference,
+    calibration,
+    correlation,
+    cross_fitted_probabilities,
+    fit_temperature,
+    outcomes,
+)
+from modern_rlhf.utils.atomic import write_json
+
+SCHEMA = 1
+LENGTH_MATCH = 0.1
+"""Two answers are length-matched when they differ by at most this share of the longer one."""
+WORST = 10
+
+
+class Scorer(Protocol):
+    """What the evaluator needs of a model: `CustomRewardModel.predict`."""
+
+    def predict(
+        self, prompts: Sequence[str], responses: Sequence[str], *, batch_size: int = ...
+    ) -> Any: ...
+
+
+@dataclass(frozen=True)
+class ScoredRatings:
+    """Model output for N ratings: total `scores`, and `heads` by name, N values each."""
+
+    scores: Sequence[float]
+    heads: Mapping[str, Sequence[float]]
+
+
+class RewardModelEvaluator:
+    """Evaluates one reward model; see the module docstring."""
+
+    def __init__(self, model: Scorer, *, batch_size: int = 32) -> None:
+        self.model = model
+        self.batch_size = batch_size
+
+    def evaluate(
+        self, pairs: Sequence[PreferencePair] = (), ratings: Sequence[Rating] = ()
+    ) -> dict[str, Any]:
+        """Everything that can be said with these pairs and ratings; what can't be is null.
+
+        Raises:
+            DataError: neither pairs nor ratings were given.
+        """
+        if not pairs and not ratings:
+            raise DataError(
+                "a reward model is evaluated on pairs or ratings, and neither was given"
+            )
+        prompts = [pair.prompt for pair in pairs]
+        chosen = self._predict(prompts, [pair.chosen for pair in pairs])
+        rejected = self._predict(prompts, [pair.rejected for pair in pairs])
+        rated = self._predict([r.prompt for r in ratings], [r.response for r in ratings])
+        return evaluate_scores(
+            pairs,
+            chosen.scores,
+            rejected.scores,
+            ratings=ratings,
+            rated=ScoredRatings(rated.scores, rated.heads),
+        )
+
+    def write(self, report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+        """Write what `evaluate` returned, atomically."""
+        write_json(path, dict(report), schema=SCHEMA)
+
+    def _predict(self, prompts: list[str], responses: list[str]) -> Any:
+        return self.model.predict(prompts, responses, batch_size=self.batch_size)
+
+
+def evaluate_scores(
+    pairs: Sequence[PreferencePair],
+    scores_chosen: Sequence[float],
+    scores_rejected: Sequence[float],
+    *,
+    ratings: Sequence[Rating] = (),
+    rated: ScoredRatings | None = None,
+) -> dict[str, Any]:
+    """The report from scores alone, so that cross-validated scores get the same treatment.
+
+    Keys: `accuracy` `{"value", "low", "high", "n", "groups"}`, `accuracy_by_margin` and
+    `rating_correlation`, `length_bias`, `scores_chosen`, `scores_rejected`, `calibration`,
+    `expected_calibration_error` (temperature fitted on other questions), the same error at temperature 1
+    as `expected_calibration_error_raw`, `temperature` (fitted on all), `baselines`, `worst_mistakes`.
+    """
+    if not len(pairs) == len(scores_chosen) == len(scores_rejected):
+        raise DataError("evaluate_scores needs one chosen and one rejected score for every pair")
+    groups = [pair.group_id or pair.prompt for pair in pairs]
+    correct = outcomes(scores_chosen, scores_rejected)
+    gaps = np.asarray(scores_chosen, dtype=float) - np.asarray(scores_rejected, dtype=float)
+    table, error = calibration(cross_fitted_probabilities(gaps.tolist(), groups))
+    _, raw_error = calibration(1.0 / (1.0 + np.exp(-np.clip(gaps, -500, 500))))
+    return {
+        "accuracy": accuracy(correct, groups),
+        "accuracy_by_margin": _by_margin(pairs, correct, groups),
+        "rating_correlation": _rating_correlations(ratings, rated),
+        "length_bias": _length_bias(pairs, scores_chosen, scores_rejected, correct, groups),
+        "scores_chosen": [float(score) for score in scores_chosen],
+        "scores_rejected": [float(score) for score in scores_rejected],
+        "calibration": table,
+        "expected_calibration_error": error,
+        "expected_calibration_error_raw": raw_error,
+        "temperature": fit_temperature(gaps.tolist()) if len(pairs) else None,
+        "baselines": _baselines(pairs, correct, groups),
+        "worst_mistakes": _worst(pairs, scores_chosen, scores_rejected),
+    }
+
+
+def _by_margin(
+    pairs: Sequence[PreferencePair], correct: Outcomes, groups: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Accuracy in up to four equally filled ranges of the margin (fewer where margins repeat)."""
+    if not pairs:
+        return []
+    margins = np.array([pair.margin for pair in pairs])
+    edges = np.unique(np.quantile(margins, [0.0, 0.25, 0.5, 0.75, 1.0]))
+    rows = []
+    for i in range(max(1, len(edges) - 1)):
+        low, high = edges[i], edges[min(i + 1, len(edges) - 1)]
+        last = i >= len(edges) - 2
+        inside = (margins >= low) & ((margins <= high) if last else (margins < high))
+        if not inside.any():  # interpolated quantiles of very few pairs
+            continue
+        chosen = [int(j) for j in np.flatnonzero(inside)]
+        found = accuracy(correct[chosen], [groups[j] for j in chosen])
+        seen = margins[chosen]
+        rows.append({"margin_low": float(seen.min()), "margin_high": float(seen.max()), **found})
+    return rows
+
+
+def _rating_correlations(
+    ratings: Sequence[Rating], rated: ScoredRatings | None
+) -> dict[str, dict[str, Any]]:
+    """Score against the overall rating, and each head against the aspect of its name."""
+    if not ratings or rated is None:
+        return {}
+    means = [r.scores.get(OVERALL, sum(r.scores.values()) / len(r.scores)) for r in ratings]
+    found = {"score": correlation(rated.scores, means)}
+    for name, values in rated.heads.items():
+        if name == HUMAN:
+            found[name] = correlation(values, means)
+            continue
+        kept = [i for i, rating in enumerate(ratings) if name in rating.scores]
+        targets = [ratings[i].scores[name] for i in kept]
+        found[name] = correlation([values[i] for i in kept], targets)
+    return found
+
+
+def _length_bias(
+    pairs: Sequence[PreferencePair],
+    scores_chosen: Sequence[float],
+    scores_rejected: Sequence[float],
+    correct: Outcomes,
+    groups: Sequence[str],
+) -> dict[str, Any]:
+    lengths = [(len(pair.chosen), len(pair.rejected)) for pair in pairs]
+    matched = [i for i, (a, b) in enumerate(lengths) if abs(a - b) <= LENGTH_MATCH * max(a, b)]
+    longer_chosen = outcomes([a for a, _ in lengths], [b for _, b in lengths])
+    longer_scored = [
+        float(outcome) if a > b else 1.0 - float(outcome)
+        for outcome, (a, b) in zip(correct, lengths, strict=True)
+        if a != b
+    ]
+    return {
+        "correlation": correlation(
+            [*scores_chosen, *scores_rejected],
+            [*(float(a) for a, _ in lengths), *(float(b) for _, b in lengths)],
+        ),
+        "length_matched_accuracy": accuracy(correct[matched], [groups[i] for i in matched]),
+        "longer_is_preferred_by_people": float(longer_chosen.mean()) if pairs else None,
+        "longer_is_preferred_by_model": float(np.mean(longer_scored)) if longer_scored else None,
+    }
+
+
+def _baselines(
+    pairs: Sequence[PreferencePair], correct: Outcomes, groups: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Accuracy of each baseline on the same pairs, and the model's gain over it."""
+    prompts = [pair.prompt for pair in pairs]
+    found = {}
+    for name, baseline in BASELINES.items():
+        theirs = outcomes(
+            baseline(prompts, [pair.chosen for pair in pairs]),
+            baseline(prompts, [pair.rejected for pair in pairs]),
+        )
+        found[name] = {
+            **accuracy(theirs, groups),
+            "gain": accuracy_difference(correct, theirs, groups),
+        }
+    return found
+
+
+def _worst(
+    pairs: Sequence[PreferencePair],
+    scores_chosen: Sequence[float],
+    scores_rejected: Sequence[float],
+) -> list[dict[str, Any]]:
+    """The pairs that the model is surest of in the wrong direction."""
+    rows = sorted(
+        (float(a) - float(b), i)
+        for i, (a, b) in enumerate(zip(scores_chosen, scores_rejected, strict=True))
+    )
+    return [
+        {
+            "gap": gap,
+            "prompt": pairs[i].prompt,
+            "chosen": pairs[i].chosen,
+            "rejected": pairs[i].rejected,
+            "margin": float(pairs[i].margin),
+            "rater": pairs[i].rater,
+            "group_id": pairs[i].group_id,
+        }
+        for gap, i in rows[:WORST]
+        if gap < 0
+    ]

@@ -1,0 +1,313 @@
+"""Targets, the weighted sum of losses, and whether heads learn: toys with known answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from modern_rlhf.errors import DataError
+from modern_rlhf.models.loading import Backbone
+from modern_rlhf.records import ASPECTS, PreferencePair, Rating
+from modern_rlhf.reward_model.cache import FeatureCache
+from modern_rlhf.reward_model.fit import (
+    PairTargets,
+    RatingTargets,
+    RewardLossSettings,
+    loss_plan,
+    pair_loss,
+    pair_targets,
+    rating_loss,
+    rating_targets,
+)
+from modern_rlhf.reward_model.heads import RewardHeads
+from modern_rlhf.reward_model.model import CustomRewardModel
+from modern_rlhf.reward_model.quick_fit import fit_heads
+
+FEATURES = 24
+
+
+def heads(*names: str, **settings: object) -> RewardHeads:
+    generator = torch.Generator().manual_seed(0)
+    options = {"width": 32, "dropout": 0.0, "generator": generator, **settings}
+    return RewardHeads(FEATURES, names or ("preference",), **options)
+
+
+def toy_pairs(
+    count: int, *, noise: float, seed: int
+) -> tuple[PairTargets, torch.Tensor, torch.Tensor]:
+    """Pairs whose better answer has the larger w . x; a share `noise` of labels is swapped."""
+    draw = torch.Generator().manual_seed(seed)
+    direction = torch.randn(FEATURES, generator=torch.Generator().manual_seed(99))
+    a, b = (torch.randn(count, FEATURES, generator=draw) for _ in range(2))
+    a_wins = (a @ direction) > (b @ direction)
+    a_wins ^= torch.rand(count, generator=draw) < noise
+    chosen = torch.where(a_wins[:, None], a, b)
+    rejected = torch.where(a_wins[:, None], b, a)
+    targets = pair_targets([PreferencePair(str(i), "c", "r") for i in range(count)])
+    return targets, chosen, rejected
+
+
+def accuracy(model: RewardHeads, chosen: torch.Tensor, rejected: torch.Tensor) -> float:
+    with torch.no_grad():
+        return float((model(chosen).scores > model(rejected).scores).float().mean())
+
+
+def test_pair_targets_keep_order_margin_weight_and_group() -> None:
+    pairs = [
+        PreferencePair("p", "c", "r", margin=3.0, weight=0.5, group_id="g"),
+        PreferencePair("q", "d", "s"),
+    ]
+    found = pair_targets(pairs)
+    assert (found.prompts, found.chosen, found.rejected) == (["p", "q"], ["c", "d"], ["r", "s"])
+    assert found.margins.tolist() == [3.0, 0.0] and found.weights.tolist() == [0.5, 1.0]
+    assert found.groups == ["g", "q"] and len(found) == 2
+
+
+def test_rating_targets_put_each_aspect_in_its_column() -> None:
+    ratings = [
+        Rating("p", "r", {"consistent": 2, "correct": -1, "useful": 0}, weight=0.5),
+        Rating("q", "s", {"overall": 1.5}),
+        Rating("q", "t", {"useful": -2, "style": 1}),
+    ]
+    found = rating_targets(ratings, ASPECTS)
+    assert found.columns == ("consistent", "correct", "useful", "overall")
+    assert found.weights.tolist() == [[0.5, 0.5, 0.5, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+    assert found.values[0, :3].tolist() == [2, -1, 0]
+    assert found.values[1, 3] == 1.5 and found.values[2, 2] == -2
+    # The human head's target: the single rating, else the mean of what was rated.
+    assert found.overall.tolist() == pytest.approx([1 / 3, 1.5, -0.5])
+    assert found.overall_weights.tolist() == [0.5, 1.0, 1.0]
+    assert dict(found.unused) == {"style": 1}
+
+
+def test_ratings_no_head_can_use_are_refused() -> None:
+    with pytest.raises(DataError, match="style"):
+        rating_targets([Rating("p", "r", {"style": 1})], ASPECTS)
+
+
+def test_the_data_decides_which_losses_apply() -> None:
+    plain, human = heads(), heads(human_logits="last")
+    only_pairs = loss_plan(plain, pairs=3, ratings=0)
+    assert (only_pairs.pairwise, only_pairs.pointwise, only_pairs.ordinal) == (1.0, 0.0, 0.0)
+    both = loss_plan(human, pairs=3, ratings=3, settings=RewardLossSettings(pairwise=0.5))
+    assert (both.pairwise, both.pointwise, both.ordinal) == (0.5, 1.0, 1.0)
+    with pytest.raises(DataError, match="nothing to train"):
+        loss_plan(plain, pairs=0, ratings=0)
+    with pytest.raises(DataError, match="use_human_logits"):
+        loss_plan(human, pairs=3, ratings=0)
+
+
+def test_pair_loss_is_the_mean_of_the_members_losses() -> None:
+    model = heads(ensemble=3)
+    chosen, rejected = torch.randn(4, FEATURES), torch.randn(4, FEATURES)
+    margins, weights = torch.tensor([0.0, 1.0, 2.0, 4.0]), torch.tensor([1.0, 0.0, 0.5, 2.0])
+    settings = RewardLossSettings(pairwise=0.7, margin_coefficient=0.5, center_coefficient=0.1)
+    a, b = model(chosen), model(rejected)
+    loss, metrics = pair_loss(a, b, margins=margins, weights=weights, settings=settings)
+    expected = 0.0
+    for e in range(3):
+        for i in range(4):
+            x, y = a.totals[e, i].item(), b.totals[e, i].item()
+            gap = x - y - 0.5 * float(margins[i])
+            one = math.log1p(math.exp(-gap)) + 0.1 * (x + y) ** 2
+            expected += float(weights[i]) * one / (3 * 3.5)
+    assert float(loss) == pytest.approx(0.7 * expected, rel=1e-5)
+    assert "pair_accuracy" in metrics
+
+
+def test_rating_loss_is_regression_plus_ordinal_by_hand() -> None:
+    model = heads("correct", "useful", human_logits="last")
+    features = torch.randn(2, FEATURES)
+    ratings = [Rating("p", "r", {"correct": 2.0}, weight=2.0), Rating("p", "s", {"overall": -0.5})]
+    targets = rating_targets(ratings, ("correct", "useful"))
+    output = model(features)
+    loss, metrics = rating_loss(
+        output,
+        values=targets.values,
+        weights=targets.weights,
+        overall=targets.overall,
+        overall_weights=targets.overall_weights,
+        head_weights=model.weights,
+        settings=RewardLossSettings(pointwise=0.5, ordinal=2.0),
+    )
+    correct, useful = output.heads["correct"][0], output.heads["useful"][0]
+    mean = float(correct[1] + useful[1]) / 2  # an overall rating is a target of the heads' mean
+    pointwise = (2.0 * (float(correct[0]) - 2.0) ** 2 + (mean + 0.5) ** 2) / 3.0
+    assert output.human_logits is not None
+    logs = output.human_logits[0].log_softmax(-1)
+    # Overall 2.0 is class 5; -0.5 lies half way between classes 2 and 3.
+    ordinal = (-2.0 * float(logs[0, 4]) - 0.5 * float(logs[1, 1]) - 0.5 * float(logs[1, 2])) / 3.0
+    assert float(loss) == pytest.approx(0.5 * pointwise + 2.0 * ordinal, rel=1e-5)
+    assert set(metrics) >= {"pointwise_loss", "ordinal_loss", "rating_absolute_error"}
+
+
+def test_micro_batches_with_the_whole_denominator_add_up() -> None:
+    model = heads("correct", human_logits="last", ensemble=2)
+    targets, chosen, rejected = toy_pairs(6, noise=0.0, seed=0)
+    ratings = rating_targets(
+        [Rating("p", str(i), {"correct": i - 3.0}, weight=1.0 + i) for i in range(6)], ("correct",)
+    )
+
+    def total(rows: slice, whole: bool) -> torch.Tensor:
+        pairs, _ = pair_loss(
+            model(chosen[rows]),
+            model(rejected[rows]),
+            margins=targets.margins[rows],
+            weights=targets.weights[rows],
+            settings=RewardLossSettings(),
+            denominator=targets.weights.sum() if whole else None,
+        )
+        rated, _ = rating_loss(
+            model(chosen[rows]),
+            values=ratings.values[rows],
+            weights=ratings.weights[rows],
+            overall=ratings.overall[rows],
+            overall_weights=ratings.overall_weights[rows],
+            head_weights=model.weights,
+            settings=RewardLossSettings(),
+            denominators=(ratings.weights.sum(), ratings.overall_weights.sum()) if whole else None,
+        )
+        return pairs + rated
+
+    split = total(slice(0, 2), True) + total(slice(2, 6), True)
+    torch.testing.assert_close(split, total(slice(0, 6), False))
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("mlp", 5e-3), ("linear", 5e-2)])
+def test_separable_preferences_are_learned(kind: str, rate: float) -> None:
+    model = heads(kind=kind)
+    history = fit_heads(
+        model,
+        pairs=toy_pairs(2000, noise=0.0, seed=1),
+        epochs=15,
+        batch_size=128,
+        learning_rate=rate,
+    )
+    _, chosen, rejected = toy_pairs(1000, noise=0.0, seed=2)
+    assert history[-1] < history[0]
+    assert accuracy(model, chosen, rejected) > 0.95
+
+
+def test_noisy_preferences_come_within_five_points_of_the_bayes_rate() -> None:
+    model = heads(kind="linear")
+    fit_heads(
+        model,
+        pairs=toy_pairs(5000, noise=0.2, seed=3),
+        epochs=10,
+        batch_size=256,
+        learning_rate=5e-2,
+    )
+    _, chosen, rejected = toy_pairs(4000, noise=0.2, seed=4)
+    # Labels are swapped with probability 0.2, so no rule does better than 0.8 on them.
+    assert accuracy(model, chosen, rejected) > 0.8 - 0.05
+
+
+def toy_ratings(count: int, seed: int) -> tuple[RatingTargets, torch.Tensor, torch.Tensor]:
+    """Each answer is rated in one aspect, drawn at random; three directions generate the labels."""
+    draw = torch.Generator().manual_seed(seed)
+    directions = torch.linalg.qr(
+        torch.randn(FEATURES, 3, generator=torch.Generator().manual_seed(98))
+    ).Q
+    features = torch.randn(count, FEATURES, generator=draw)
+    truth = (1.2 * features @ directions).clamp(-2, 2)
+    which = torch.randint(3, (count,), generator=draw).tolist()
+    ratings = [Rating("p", str(i), {ASPECTS[k]: float(truth[i, k])}) for i, k in enumerate(which)]
+    return rating_targets(ratings, ASPECTS), features, truth
+
+
+def test_heads_recover_the_aspect_that_generated_each_label() -> None:
+    model = heads(*ASPECTS)
+    targets, features, _ = toy_ratings(1200, seed=5)
+    fit_heads(model, ratings=(targets, features), epochs=25, batch_size=128, learning_rate=1e-2)
+    _, features, truth = toy_ratings(800, seed=6)
+    with torch.no_grad():
+        found = model(features).heads
+    table = torch.corrcoef(torch.cat([torch.stack([found[a][0] for a in ASPECTS]), truth.T]))[
+        :3, 3:
+    ]
+    # Independent directions: a head follows its own aspect and none of the others.
+    assert float(table.diagonal().min()) > 0.9
+    assert float((table - table.diagonal().diag()).abs().max()) < 0.25
+
+
+def test_human_head_learns_the_level_distribution() -> None:
+    model = heads("overall", human_logits="last")
+    draw = torch.Generator().manual_seed(7)
+    features = torch.randn(800, FEATURES, generator=draw)
+    levels = (features[:, 0] * 1.5).round().clamp(-2, 2)
+    ratings = [Rating("p", str(i), {"overall": float(v)}) for i, v in enumerate(levels)]
+    fit_heads(
+        model,
+        ratings=(rating_targets(ratings[:600], ("overall",)), features[:600]),
+        epochs=25,
+        batch_size=128,
+        learning_rate=1e-2,
+    )
+    with torch.no_grad():
+        output = model(features[600:])
+    assert output.human_logits is not None
+    hit = (output.human_logits[0].argmax(-1) - 2 == levels[600:]).float().mean()
+    assert float(hit) > 0.7  # five classes; the commonest holds 26%
+
+
+def test_disagreement_is_larger_where_nothing_was_seen() -> None:
+    model = heads(ensemble=5)
+    fit_heads(model, pairs=toy_pairs(400, noise=0.0, seed=8), epochs=20, learning_rate=5e-3)
+    near = torch.randn(200, FEATURES, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        inside, outside = model(near).uncertainty.mean(), model(8.0 * near).uncertainty.mean()
+    assert float(outside) > 3.0 * float(inside)
+
+
+def test_fitting_is_reproducible_and_order_of_pairs_comes_from_the_generator() -> None:
+    def run() -> list[float]:
+        model = heads()
+        generator = torch.Generator().manual_seed(3)
+        return fit_heads(
+            model, pairs=toy_pairs(64, noise=0.1, seed=1), epochs=3, generator=generator
+        )
+
+    assert run() == run()
+
+
+def test_losses_from_cached_features_equal_losses_from_the_backbone(
+    tmp_path: Path, make_backbone: Callable[..., Backbone]
+) -> None:
+    model = CustomRewardModel(make_backbone("decoder"), dropout=0.0)
+    cache = FeatureCache(tmp_path, model)
+    pairs = [PreferencePair(f"task {i}", f"good {i}", f"bad {i * 7}") for i in range(6)]
+    targets = pair_targets(pairs)
+    options = {
+        "margins": targets.margins,
+        "weights": targets.weights,
+        "settings": RewardLossSettings(),
+    }
+    cached, _ = pair_loss(
+        model.heads(cache.get(targets.prompts, targets.chosen)),
+        model.heads(cache.get(targets.prompts, targets.rejected)),
+        **options,
+    )
+    direct, _ = pair_loss(
+        model(model.encode_pairs(targets.prompts, targets.chosen)),
+        model(model.encode_pairs(targets.prompts, targets.rejected)),
+        **options,
+    )
+    torch.testing.assert_close(cached, direct, atol=1e-5, rtol=0)
+
+
+def test_words_are_learned_end_to_end_from_text(make_backbone: Callable[..., Backbone]) -> None:
+    """Answers with a call beat answers without; frozen random backbone, mean pooling."""
+    model = CustomRewardModel(
+        make_backbone("decoder"), ("preference",), pooling="mean", dropout=0.0
+    )
+    pairs = [PreferencePair(f"task {i}", f"sorted(x{i})", f"banana {i}!") for i in range(60)]
+    targets = pair_targets(pairs)
+    chosen, _ = model.pooled(targets.prompts, targets.chosen)
+    rejected, _ = model.pooled(targets.prompts, targets.rejected)
+    train = pair_targets(pairs[:40])
+    fit_heads(model.heads, pairs=(train, chosen[:40], rejected[:40]), epochs=20, learning_rate=1e-2)
+    assert accuracy(model.heads, chosen[40:], rejected[40:]) > 0.95
