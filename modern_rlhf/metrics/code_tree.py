@@ -8,8 +8,9 @@ docstrings (a string that opens a function, class or longer module; a lone strin
 The data-flow graph comes from `codebleu`'s own extractor, whose output order depends on Python's hash
 seed; parents are put back into the order of the text, which makes it a function of the code alone.
 Limits, each leading to a named None: texts above `CHARACTER_LIMIT` (tree-sitter is quadratic on some
-hostile texts), and data flow above `FLOW_NODE_LIMIT` nodes or `FLOW_LOOP_LIMIT` nested loops (the
-extractor visits every loop body twice, so its cost doubles with each level).
+hostile texts); data flow above `FLOW_NODE_LIMIT` nodes, `FLOW_DEPTH_LIMIT` levels (the extractor
+recurses) or `FLOW_LOOP_LIMIT` nested loops (it visits every loop body twice, so its cost doubles with
+each level).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 CHARACTER_LIMIT = 8_192
 FLOW_NODE_LIMIT = 3_000
+FLOW_DEPTH_LIMIT = 200
 FLOW_LOOP_LIMIT = 8
 
 Flow = tuple[str, str, tuple[str, ...]]
@@ -50,24 +52,24 @@ class CodeTreeBuilder:
             return None
         source = code.encode("utf-8")
         tree = self._parser.parse(source)
-        subtrees, nodes, loops = self._subtrees(tree)
-        within = nodes <= FLOW_NODE_LIMIT and loops <= FLOW_LOOP_LIMIT
-        return CodeTree(tuple(subtrees), data_flow(tree.root_node, source) if within else None)
+        subtrees, flows = self._subtrees(tree)
+        return CodeTree(tuple(subtrees), data_flow(tree.root_node, source) if flows else None)
 
-    def _subtrees(self, tree: Any) -> tuple[list[int], int, int]:
-        """Numbers of the root and of all nodes with children; node count; deepest loop nesting."""
+    def _subtrees(self, tree: Any) -> tuple[list[int], bool]:
+        """Numbers of the root and of all nodes with children; whether data flow is within limits."""
         subtrees: list[int] = []
-        nodes = loops = deepest = 0
+        nodes = depth = loops = most_loops = 0
         cursor = tree.walk()
         open_nodes: list[_Open] = []
         while True:
             node = cursor.node
             nodes += 1
             loops += node.type in _LOOPS
-            deepest = max(deepest, loops)
+            most_loops = max(most_loops, loops)
             visible = (node.is_named or node.is_missing) and not _is_comment(node)
             kind = f"MISSING {node.type}" if node.is_missing else node.type
             open_nodes.append(_Open(kind, cursor.field_name, visible, node.child_count > 0))
+            depth = max(depth, len(open_nodes))
             if visible and cursor.goto_first_child():
                 continue
             while True:  # close this node, and every parent whose last child it was
@@ -79,9 +81,10 @@ class CodeTreeBuilder:
                     if done.counted or not open_nodes:
                         subtrees.append(number)
                     if open_nodes:
-                        open_nodes[-1].children.append((done.field, number))
+                        open_nodes[-1].children.append((done.role, number))
                 if not open_nodes:
-                    return subtrees, nodes, deepest
+                    flows = depth <= FLOW_DEPTH_LIMIT and most_loops <= FLOW_LOOP_LIMIT
+                    return subtrees, flows and nodes <= FLOW_NODE_LIMIT
                 if cursor.goto_next_sibling():
                     break
                 cursor.goto_parent()
@@ -92,7 +95,7 @@ class _Open:
     """A node on the way from the root to the cursor."""
 
     kind: str
-    field: str | None
+    role: str | None
     visible: bool
     counted: bool
     children: list[tuple[str | None, int]] = field(default_factory=list)
@@ -114,22 +117,22 @@ def flow_match(candidate: CodeTree, reference: CodeTree) -> float | None:
     return (candidate.flow & reference.flow).total() / reference.flow.total()
 
 
-def data_flow(root: Any, source: bytes) -> Counter[Flow] | None:
-    """The normalised data-flow items under `root`; None when nested beyond Python's recursion.
+def data_flow(root: Any, source: bytes) -> Counter[Flow]:
+    """The normalised data-flow items under `root`, a tree within the limits.
 
     Variables are numbered in order of appearance, so renaming changes nothing. A tree too broken for
     the extractor (error nodes where it expects a name) has no data flow.
     """
     from codebleu.parser import DFG_python
 
+    extract: Any = DFG_python
+
     spans = _leaf_spans(root)
     lines = source.split(b"\n")
     tokens = [_slice(lines, span) for span in spans]
     by_span = {span: (place, tokens[place]) for place, span in enumerate(spans)}
     try:
-        raw, _ = DFG_python(root, by_span, {})
-    except RecursionError:
-        return None
+        raw, _ = extract(root, by_span, {})
     except (KeyError, AttributeError, IndexError, TypeError):
         return Counter()
     raw = sorted(raw, key=lambda item: item[1])
@@ -177,7 +180,7 @@ def _slice(lines: list[bytes], span: tuple[Any, Any]) -> str:
         text = lines[first][start:end]
     else:
         text = b"".join([lines[first][start:], *lines[first + 1 : last], lines[last][:end]])
-    return text.decode("utf-8", errors="replace")
+    return str(text, "utf-8", errors="replace")
 
 
 def _is_comment(node: Any) -> bool:

@@ -111,6 +111,8 @@ class ModernMetricsEvaluator:
         prompts: Sequence[str] | None = None,
         tasks: Sequence[Task | None] | None = None,
         samples: Sequence[Sequence[str]] | None = None,
+        *,
+        extract: bool = True,
     ) -> MetricsReport:
         """Score N predictions, each against one reference or several.
 
@@ -121,11 +123,19 @@ class ModernMetricsEvaluator:
             prompts: N prompts (the prefix of perplexity).
             tasks: N tasks with tests, None where an item has none.
             samples: k sampled answers an item, for `pass_at_<k>`.
+            extract: whether code is extracted from the answers; baselines are scored as they are.
 
         Raises:
             MetricError: lengths differ or an item has the wrong type.
         """
-        items = prepare(predictions, references, prompts=prompts, tasks=tasks, samples=samples)
+        items = prepare(
+            predictions,
+            references,
+            prompts=prompts,
+            tasks=tasks,
+            samples=samples,
+            extract=extract,
+        )
         computed: Scores = {}
         results = {}
         names = self._names(items)

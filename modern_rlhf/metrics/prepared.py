@@ -21,7 +21,6 @@ from modern_rlhf.metrics.exact import parse_python
 from modern_rlhf.metrics.texts import CHARACTER_LIMIT, clean_text, code_tokens, reference_lists
 from modern_rlhf.records import Task
 
-
 AS_IS = "as-is"
 _AROUND = ("prefix", "suffix")
 
@@ -69,8 +68,11 @@ def prepare(
     prompts: Sequence[str] | None = None,
     tasks: Sequence[Task | None] | None = None,
     samples: Sequence[Sequence[str]] | None = None,
+    extract: bool = True,
 ) -> Prepared:
     """Check that the inputs belong together, extract the code and clean every text.
+
+    Without `extract`, predictions and samples are taken as they are (cleaned, not stripped).
 
     Raises:
         MetricError: lengths differ, or a prediction is not a text.
@@ -95,7 +97,7 @@ def prepare(
     changed, truncated, rules = 0, 0, Counter[str]()
     codes = []
     for text, task, texts in zip(predictions, owners, wanted, strict=True):
-        code, how = _extract(text, task, texts)
+        code, how = _extract(text, task, texts) if extract else (clean_text(text), AS_IS)
         changed += how != AS_IS
         rules[how] += 1
         truncated += len(text) > CHARACTER_LIMIT
@@ -103,7 +105,7 @@ def prepare(
     sampled = None
     if samples is not None:
         sampled = [
-            [_extract(text, task, texts)[0] for text in answers]
+            [_extract(text, task, texts)[0] if extract else clean_text(text) for text in answers]
             for answers, task, texts in zip(samples, owners, wanted, strict=True)
         ]
     extraction = {

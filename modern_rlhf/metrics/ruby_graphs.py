@@ -167,8 +167,9 @@ class _Builder:
         )
         self.labels.append(_label(node, name in self.bound))
         if consumer >= 0:
-            pair = (consumer, index) if kind == _CONTROL else (index, consumer)
-            self.edges[(kind, *pair)] = None
+            governs = kind == _CONTROL
+            edge = (kind, consumer, index) if governs else (kind, index, consumer)
+            self.edges[edge] = None
         if name is not None and name in self.bound:
             if name in self.last_binding:
                 self.edges[(_DEFINITION, self.last_binding[name], index)] = None
