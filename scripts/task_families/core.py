@@ -125,6 +125,7 @@ class Built:
     test_list: tuple[str, ...]
     params: str
     canonical: str
+    wording: str = ""
     cases: tuple[str, ...] = field(default=())
 
 
@@ -310,8 +311,7 @@ def build(
         key: rng.choice(option.words) if isinstance(option, Piece) else repr(option)
         for key, option in values.items()
     }
-    words.update(zip("abc", arg_names, strict=False))
-    words["f"] = name
+    words.update((key, f"`{n}`") for key, n in zip("abc", arg_names, strict=False))
     text = rng.choice(frames).format(sig=f"{name}({', '.join(arg_names)})", core=fill(core, words))
     if len(text) > MAX_PROMPT or len(code) > MAX_CODE or code.count("\n") >= MAX_LINES:
         return None
@@ -335,6 +335,7 @@ def build(
         test_list=tuple(tests),
         params=params,
         canonical=canonical,
+        wording=core,
         cases=tuple(f"{arguments} -> {result}" for arguments, result in cases),
     )
 

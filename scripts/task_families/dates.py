@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .core import Family, Kind, piece
-from .inputs import CLOCK, CLOCKS, DATE, DATE_B, DATES, int_value
+from .inputs import CLOCK, CLOCKS, DATE, DATES, int_value
 from .vocabulary import ORDER
 
 MINUTES = Kind(int_value(0, 1439), ("minutes", "n", "total_minutes", "num"))
@@ -66,11 +66,13 @@ FAMILIES = (
             "gives the date {k} {u} {o} the ISO date {a}, as an ISO string",
             "takes the ISO date {a} and gives the one {k} {u} {o} it as a string",
             "computes which ISO date lies {k} {u} {o} {a}",
+            "finds the ISO date {k} {u} {o} the ISO date {a}",
         ),
         gives=(
             "the date {k} {u} {o} the ISO date {a}, as an ISO string",
             "the ISO date string of the day {k} {u} {o} the ISO date {a}",
             "as an ISO string the date that is {k} {u} {o} {a}",
+            "the ISO date {k} {u} {o} {a}, as a string",
         ),
         body=(
             "from datetime import date, timedelta\n"
@@ -87,11 +89,13 @@ FAMILIES = (
             "writes the ISO date {a} as {t}, with {p} in front",
             "puts {p} before the ISO date {a} written as {t}",
             "formats the ISO date {a} as {t} after the text {p}",
+            "formats the ISO date {a} as {t} with {p} in front",
         ),
         gives=(
             "the ISO date {a} written as {t}, with {p} in front",
             "the string {p} followed by the ISO date {a} as {t}",
             "{p} and then the ISO date {a} in the form {t}",
+            "{p} plus the ISO date {a} written as {t}",
         ),
         body=("from datetime import date\nreturn {p} + date.fromisoformat({a}).strftime({t})"),
     ),
@@ -114,44 +118,15 @@ FAMILIES = (
             "takes the {p} of the ISO date {a} as an integer, {o} {k}",
             "reads the {p} in the ISO date {a} and gives that number {o} {k}",
             "cuts the {p} out of the ISO date {a} and computes it {o} {k}",
+            "gives the {p} of the ISO date {a} as a number, {o} {k}",
         ),
         gives=(
             "the {p} of the ISO date {a} as an integer, {o} {k}",
             "the number of the {p} in the ISO date {a}, {o} {k}",
             "as an integer the {p} from the ISO date {a} {o} {k}",
+            "the {p} in the ISO date {a} {o} {k}",
         ),
         body="return int({a}{p}) {o} {k}",
-    ),
-    Family(
-        name="date_difference",
-        level="hard",
-        args=(DATE, DATE_B),
-        options={
-            "o": (
-                piece("//", "floor-divided by"),
-                piece("+", "plus"),
-                piece("-", "minus"),
-                piece("*", "times"),
-                piece("%", "modulo"),
-            ),
-            "k": tuple(range(2, 16)),
-        },
-        names=("days_between", "date_gap", "difference", "distance", "day_count"),
-        does=(
-            "counts the days from the ISO date {a} to {b}, {o} {k}",
-            "computes the number of days from one ISO date, {a}, to another, {b}, {o} {k}",
-            "takes {b} minus {a}, two ISO dates, in days, {o} {k}",
-        ),
-        gives=(
-            "the number of days from the ISO date {a} to {b}, {o} {k}",
-            "how many days it is from the ISO date {a} to the ISO date {b}, {o} {k}",
-            "the days that {b} is after {a}, both ISO dates, {o} {k}",
-        ),
-        body=(
-            "from datetime import date\n"
-            "days = date.fromisoformat({b}) - date.fromisoformat({a})\n"
-            "return days.days {o} {k}"
-        ),
     ),
     Family(
         name="date_filter",
@@ -163,11 +138,13 @@ FAMILIES = (
             "keeps the ISO dates in {a} that are {c}",
             "filters the ISO dates {a}, keeping those {c}",
             "drops all of the ISO dates {a} except those {c}",
+            "selects the ISO dates of {a} that are {c}",
         ),
         gives=(
             "the ISO dates in {a} that are {c}",
             "a list of the ISO dates of {a} {c}",
             "those of the ISO dates {a} which are {c}",
+            "all ISO dates in {a} that are {c}",
         ),
         body="return [w for w in {a} if {c}]",
     ),
@@ -185,11 +162,13 @@ FAMILIES = (
             "gives {p} if the ISO date {a} is a {k}, else {q}",
             "checks if the ISO date {a} falls on a {k}: {p} if so, {q} if not",
             "labels the ISO date {a}: {p} on a {k}, {q} on other days",
+            "gives {p} when the ISO date {a} falls on a {k}, else {q}",
         ),
         gives=(
             "{p} if the ISO date {a} is a {k}, else {q}",
             "{p} when the ISO date {a} falls on a {k} and {q} otherwise",
             "{q}, unless the ISO date {a} is a {k}: then {p}",
+            "{p} if the ISO date {a} falls on a {k} and {q} otherwise",
         ),
         body=(
             "from datetime import date\n"
@@ -217,11 +196,13 @@ FAMILIES = (
             "computes the {m} of the clock time {a} (HH:MM), {o} {k}",
             "reads {a} in the form HH:MM and gives the {m}, {o} {k}",
             "turns the time {a}, written HH:MM, into the {m} {o} {k}",
+            "gives the {m} of the time {a} in the form HH:MM, {o} {k}",
         ),
         gives=(
             "the {m} of the clock time {a} (HH:MM), {o} {k}",
             "for {a} in the form HH:MM the {m}, {o} {k}",
             "the {m} at the time {a}, written HH:MM, {o} {k}",
+            "the {m} of {a}, a time in the form HH:MM, {o} {k}",
         ),
         body="return {m} {o} {k}",
     ),

@@ -178,7 +178,7 @@ def clock_list(rng: random.Random, hints: Hints) -> list[str]:
 
 LIST_NAMES = ("numbers", "nums", "values", "items", "data", "xs")
 INT_NAMES = ("n", "num", "number", "value")
-TEXT_NAMES = ("text", "s", "line", "string")
+TEXT_NAMES = ("text", "s", "line", "phrase")
 WORD_LIST_NAMES = ("words", "names", "items", "strings", "tokens")
 DICT_NAMES = ("d", "scores", "table", "data", "prices")
 

@@ -6,7 +6,7 @@ from .core import Family, piece
 from .inputs import INTS, LONG_INTS, PAIRS, RECORDS, WORD_LIST
 from .vocabulary import NUM_COND, NUM_KEY, NUM_MAP, ORDER, WORD_COND, WORD_KEY
 
-LIMITS = tuple(range(1, 6))
+LIMITS = tuple(range(2, 6))
 
 FAMILIES = (
     Family(
@@ -19,11 +19,13 @@ FAMILIES = (
             "sorts {a} by {k} in {r} order",
             "puts the numbers of {a} in {r} order of their {k}",
             "arranges the list {a} by {k}, {r}",
+            "sorts the numbers of {a} by {k}, {r}",
         ),
         gives=(
             "the numbers of {a} sorted by {k} in {r} order",
             "{a} sorted by {k}, {r}",
             "a list of the numbers in {a}, ordered by {k}, {r}",
+            "the list {a} sorted by {k} in {r} order",
         ),
         body="return sorted({a}, {k}{r})",
     ),
@@ -37,39 +39,39 @@ FAMILIES = (
             "sorts the words {a} by {k} in {r} order",
             "puts the words of {a} in {r} order of their {k}",
             "arranges the words in {a} by {k}, {r}",
+            "sorts the words of {a} in {r} order of their {k}",
         ),
         gives=(
             "the words of {a} sorted by {k} in {r} order",
             "the words in {a}, sorted by {k}, {r}",
             "a list of the words in {a}, ordered by {k}, {r}",
+            "the words {a}, sorted by {k} in {r} order",
         ),
         body="return sorted({a}, {k}{r})",
     ),
     Family(
         name="sort_top",
-        level="easy",
+        level="medium",
         args=(LONG_INTS,),
         options={
             "r": (piece(", reverse=True", "largest", "biggest"), piece("", "smallest")),
             "k": LIMITS,
-            "m": (
-                piece("", "as a list"),
-                piece("[::-1]", "as a list in reverse"),
-            ),
-            "s": tuple(range(0, 5)),
+            "m": NUM_MAP,
         },
         names=("top_numbers", "best_numbers", "take_top", "leading", "extremes"),
         does=(
-            "sorts {a}, skips the {s} {r} numbers and takes the next {k}, {m}",
-            "leaves out the {s} {r} numbers of {a} and lists the {k} {r} of the rest, {m}",
-            "skips {s} of the {r} numbers in {a} and gives the {k} after them, {m}",
+            "lists the {k} {r} numbers in {a}, {r} first, each {m}",
+            "sorts {a} with the {r} first and gives the first {k} numbers, each {m}",
+            "picks the {k} {r} numbers of {a}, starting with the {r}, each {m}",
+            "takes the {k} {r} numbers of {a}, {r} first, every one {m}",
         ),
         gives=(
-            "the {k} {r} numbers of {a} after skipping the {s} {r}, {m}",
-            "the next {k} {r} numbers of {a} after leaving out {s}, {m}",
-            "{k} numbers of {a}, the {r} ones once {s} are skipped, {m}",
+            "the {k} {r} numbers in {a}, {r} first, each {m}",
+            "a list of the {k} {r} numbers of {a}, {r} first, each {m}",
+            "the first {k} numbers of {a} sorted with the {r} first, each {m}",
+            "the {k} {r} of the numbers in {a}, each {m}, {r} first",
         ),
-        body="return sorted({a}{r})[{s}:{s} + {k}]{m}",
+        body="return [{m} for x in sorted({a}{r})[:{k}]]",
     ),
     Family(
         name="sort_filtered",
@@ -81,11 +83,13 @@ FAMILIES = (
             "sorts the numbers in {a} that are {c} in {r} order",
             "takes numbers of {a} that are {c} and sorts them {r}",
             "drops what is not {c} from {a} and sorts the rest {r}",
+            "sorts in {r} order the numbers of {a} that are {c}",
         ),
         gives=(
             "the numbers in {a} that are {c}, in {r} order",
             "a sorted list, {r}, of all numbers of {a} that are {c}",
             "those entries of {a} which are {c}, sorted {r}",
+            "the numbers of {a} that are {c}, sorted {r}",
         ),
         body="return sorted([x for x in {a} if {c}]{r})",
         valid=lambda v: "not" not in v["c"].words[0],
@@ -120,11 +124,13 @@ FAMILIES = (
             "sorts the (word, number) pairs in {a} by {i}, {r}, and lists their {m}",
             "puts the (word, number) pairs of {a} in {r} order of the {i} and lists the {m}",
             "lists the {m} of all (word, number) pairs in {a} ordered by {i}, {r}",
+            "sorts the (word, number) pairs of {a} by {i}, {r}, and gives the {m}",
         ),
         gives=(
             "the {m} of the (word, number) pairs in {a} sorted by {i}, {r}",
             "a list of the {m} from the (word, number) pairs {a} in {r} order of the {i}",
             "the {m} in {a}, a list of (word, number) pairs, ordered {r} by {i}",
+            "the {m} of the (word, number) pairs {a} in {r} order of the {i}",
         ),
         body="return [{m} for p in sorted({a}, key=lambda p: {i}{r})]",
     ),
@@ -143,11 +149,13 @@ FAMILIES = (
             "sorts {a} in {r} order and gives the number at index {k} {o} {m}",
             "takes the item at index {k} of {a} after sorting {r}, {o} {m}",
             "orders {a} {r} and computes entry number {k}, counted from 0, {o} {m}",
+            "gives the number at index {k} after sorting {a} in {r} order, {o} {m}",
         ),
         gives=(
             "the number at index {k} of {a} sorted in {r} order, {o} {m}",
             "the item at index {k} after sorting {a} {r}, {o} {m}",
             "entry {k}, counted from 0, of the {r} sorted list {a}, {o} {m}",
+            "the number at index {k} of {a} after sorting {r}, {o} {m}",
         ),
         body="return sorted({a}{r})[{k}] {o} {m}",
     ),
