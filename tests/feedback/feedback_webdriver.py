@@ -113,6 +113,13 @@ class Browser:
     def size(self, width: int, height: int) -> None:
         self._call("POST", "/window/rect", {"width": width, "height": height})
 
+    def screen(self, width: int | None, height: int = 740) -> None:
+        """Pretend to be a screen of this size (desktop windows cannot be so narrow); None ends it."""
+        command = "setDeviceMetricsOverride" if width else "clearDeviceMetricsOverride"
+        size = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": True}
+        body = {"cmd": f"Emulation.{command}", "params": size if width else {}}
+        self._call("POST", "/goog/cdp/execute", body)
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._call("GET", "/screenshot")))
 
