@@ -151,7 +151,7 @@ def whiten_advantages(
 
 
 def leave_one_out(scores: Tensor, valid: Tensor | None = None) -> Tensor:
-    """RLOO: each score minus the mean of the other samples of its prompt (D31), section 3.2 of R.
+    """RLOO: each score minus the mean of the other samples of its prompt (D31), 2402.14740.
 
     A_i = r_i - mean_{j != i} r_j = k / (k - 1) * (r_i - mean r), k the number of scorable samples.
 
@@ -176,7 +176,7 @@ def group_advantages(
 ) -> Tensor:
     """Advantages relative to the group of samples of one prompt.
 
-    `grpo`: (r - mean) / (std + eps), std unbiased (GRPO eq. 3). `dapo`: the same (DAPO eq. 9; what
+    `grpo`: (r - mean) / (std + eps), std unbiased (GRPO section 4.1). `dapo`: the same (DAPO eq. 9; what
     it changes is clipping, aggregation and sampling). `dr_grpo`: r - mean: dividing by the group's
     std weighs prompts by their difficulty and moves the optimum.
 

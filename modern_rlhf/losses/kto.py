@@ -1,4 +1,4 @@
-"""KTO: learning from single answers marked desirable or not (2402.01306, eq. 8).
+"""KTO: learning from single answers marked desirable or not (2402.01306, section 4).
 
 With l = log policy - log reference of a whole answer (sums over tokens, not length-normalised) and
 z the KL of the policy from the reference, estimated on mismatched pairs and held fixed:
@@ -42,7 +42,7 @@ def kto_kl(
 def kto_balanced_weights(n_desirable: int, n_undesirable: int) -> tuple[float, float]:
     """(lambda_D, lambda_U) with lambda_D n_D = lambda_U n_U, the rarer label raised from 1.
 
-    The paper's section 4.2 asks for a ratio within [1, 4/3]; this is its lower end.
+    The paper asks for lambda_D n_D / (lambda_U n_U) within [1, 4/3]; this is its lower end.
 
     Raises:
         DataError: one of the two labels does not occur.

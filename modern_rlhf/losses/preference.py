@@ -7,7 +7,7 @@ value is divided by its number of tokens first, p that there is no reference:
     sigmoid   -log s(beta h), smoothed                                  DPO   2305.18290 eq. 7
     ipo       (h/n - 1 / (2 beta))^2                                    IPO   2310.12036 eq. 17
     hinge     max(0, 1 - beta h)                                        SLiC  2305.10425
-    robust    (-(1-e) log s(beta h) + e log s(-beta h)) / (1 - 2e)      rDPO  2403.00409 eq. 12
+    robust    (-(1-e) log s(beta h) + e log s(-beta h)) / (1 - 2e)      rDPO  2403.00409
     simpo     -log s(beta (p_c/n - p_r/n) - gamma)                      SimPO 2405.14734 eq. 6
     orpo      -beta log s(log odds(p_c/n) - log odds(p_r/n))            ORPO  2403.07691 eq. 7
     nca       -log s(beta l_c) - (log s(-beta l_c) + log s(-beta l_r))/2  NCA 2402.05369

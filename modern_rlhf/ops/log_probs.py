@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}
+CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
 """Logits a chunk holds by default: near the caches on a CPU, filling the machine on a GPU."""
 
 

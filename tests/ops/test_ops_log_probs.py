@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -225,3 +226,28 @@ def test_no_tensor_comes_near_the_whole_logits(with_entropy: bool, frozen: bool)
     with LargestTensor(allowed={vocabulary * width}) as plain:
         weighted_sum(naive(hidden, weight, None, labels, 1.0)[0], None).backward()
     assert plain.largest >= rows * vocabulary  # the watch does see it where it is made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_forward_and_backward_take_at_most_1_3_times_the_naive_head(dtype: torch.dtype) -> None:
+    hidden = randn(2048, 256, seed=1).to(dtype).requires_grad_()
+    weight = (randn(4096, 256, seed=2) / 16).to(dtype).requires_grad_()
+    labels = torch.randint(0, 4096, (2048,), generator=generator(3))
+
+    def plain() -> Tensor:
+        logits = (hidden @ weight.T).float()
+        return logits.log_softmax(-1).gather(1, labels[:, None]).squeeze(1)
+
+    def seconds(function: Callable[[], Tensor]) -> float:
+        start = time.process_time()  # of this process: others on the machine do not count
+        function().sum().backward()
+        return time.process_time() - start
+
+    # interleaved, so that a change of the clock rate meets both
+    rounds = [
+        (seconds(lambda: response_log_probs(hidden, weight, labels)[0]), seconds(plain))
+        for _ in range(7)
+    ]
+    ours, theirs = (min(column) for column in zip(*rounds, strict=True))
+    assert ours <= 1.3 * theirs, f"{ours:.3f} s against {theirs:.3f} s"
