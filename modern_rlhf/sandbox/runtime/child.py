@@ -15,11 +15,10 @@ import math
 import os
 import random
 import sys
-import threading
 import types
 from typing import Any
 
-from modern_rlhf.sandbox.runtime import candidate, confine, tester
+from modern_rlhf.sandbox.runtime import candidate, confine
 from modern_rlhf.sandbox.runtime.frames import PeerClosed, pack, read_frame, write_all
 
 
@@ -45,11 +44,13 @@ def main(reading: int, writing: int, folder: str, libc: ctypes.CDLL | None) -> i
     if role == "stdio":
         os.close(reading)
         return script(job, writing)
-    if role == "tester":
-        tester.run(job, reading, writing)
-        return 0
-    if role == "inprocess":
-        tester.run_in_process(job, writing)
+    if role in ("tester", "inprocess"):
+        from modern_rlhf.sandbox.runtime import tester
+
+        if role == "tester":
+            tester.run(job, reading, writing)
+        else:
+            tester.run_in_process(job, writing)
         return 0
     from modern_rlhf.sandbox.runtime import probes
 
@@ -87,7 +88,8 @@ def script(job: dict[str, Any], writing: int) -> int:
     code = 0
     try:
         exec(compiled, module.__dict__)
-        getattr(threading, "_shutdown")()  # noqa: B009 - waits for threads, as the interpreter does
+        if "threading" in sys.modules:  # wait for threads, as the interpreter does
+            getattr(sys.modules["threading"], "_shutdown")()  # noqa: B009
     except SystemExit as stop:
         code = exit_code(stop.code)
     except BaseException as error:

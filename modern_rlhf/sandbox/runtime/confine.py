@@ -13,7 +13,6 @@ import ctypes
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from modern_rlhf.sandbox.runtime import guard, landlock, namespaces, seccomp
 
@@ -27,6 +26,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP = 1, 4, 24
 _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER, _PR_CAP_AMBIENT = 38, 36, 47
 _SIGKILL = 9
 
+OPEN_FILES = 64
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 _LIBRARY_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 _FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo")
@@ -54,7 +54,7 @@ def adopt_orphans(libc: ctypes.CDLL | None) -> None:
 
 
 def readable_paths(extra: Sequence[str]) -> list[str]:
-    """What a child must be able to read: the standard library, shared libraries, time zones."""
+    """What a program must be able to read: the standard library, shared libraries, time zones."""
     library = os.path.dirname(os.path.abspath(os.__file__))
     paths = [library, *_FILES, *_LIBRARY_FOLDERS, *extra]
     dynload = [entry for entry in sys.path if entry.endswith(("lib-dynload", ".zip"))]
@@ -85,49 +85,69 @@ def limit(name: str, soft: int, hard: int | None = None) -> None:
         resource.setrlimit(number, (soft, hard))
 
 
-def drop_capabilities(libc: ctypes.CDLL) -> None:
-    """No capability left, now or after any exec; being uid 0 then means owning files, no more."""
+def _drop_bounds(libc: ctypes.CDLL) -> None:
+    """No exec of this process or a child can bring a capability back."""
     for number in range(64):
         if libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number)):
             break
     libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(4), 0, 0, 0)  # clear all
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    libc.capset(header, (ctypes.c_uint32 * 6)())
 
 
-@dataclass
+_CAP_HEADER = (ctypes.c_uint32 * 2)(0x20080522, 0)
+_CAP_NONE = (ctypes.c_uint32 * 6)()
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """No capability left; being uid 0 then means owning files, no more."""
+    libc.capset(_CAP_HEADER, _CAP_NONE)
+
+
 class Confinement:
-    """How children of this process are confined; built once by `prepare`."""
+    """How this process and its children are confined.
 
-    level: int = 0
-    scratch: str = ""
-    file_mb: int = 8
-    open_files: int = 64
-    reasons: list[str] = field(default_factory=list)
-    namespaced: bool = False
-    filter: bytes = b""
-    rules: int = -1
-    guarded: bool = False
-    extra: tuple[str, ...] = ()
+    What children inherit is done once here (`settle`); `child` is what a fork has to do itself.
+    """
 
-    def child(self, libc: ctypes.CDLL | None) -> None:
-        """Confine the calling process, a fresh child with its descriptors in place, for good."""
-        if hasattr(os, "setsid"):
-            os.setsid()
-        die_with_parent(libc)
+    def __init__(self, scratch: str, extra: Sequence[str]) -> None:
+        self.scratch, self.extra = scratch, tuple(extra)
+        self.level = 0
+        self.reasons: list[str] = []
+        self.namespaced = False
+        self.guarded = False
+        self.filter = b""
+        self.rules = -1
+
+    def settle(self, libc: ctypes.CDLL | None, *, file_mb: int) -> None:
+        """Confine this process as far as it can still do its work: fork, kill, empty the scratch."""
         if resource is not None:
             limit("RLIMIT_CORE", 0)
-            limit("RLIMIT_FSIZE", self.file_mb << 20)
-            limit("RLIMIT_NOFILE", self.open_files)
+            limit("RLIMIT_FSIZE", file_mb << 20)
+            limit("RLIMIT_NOFILE", OPEN_FILES)
             for name in ("RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE", "RLIMIT_RTPRIO", "RLIMIT_NICE"):
                 limit(name, 0)
+        if libc is None:
+            return
+        _drop_bounds(libc)
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), 0, 0)
+        if not self.namespaced:  # a namespaced zygote still mounts: its children drop the rest
+            _drop_capabilities(libc)
+            if self.rules >= 0 and landlock.abi(libc) >= 2:
+                landlock.restrict(libc, self.rules)
+                os.close(self.rules)
+                self.rules = -1
+        libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))
+
+    def child(self, libc: ctypes.CDLL | None) -> None:
+        """Confine the calling process, a fresh fork with its descriptors in place, for good."""
+        if hasattr(os, "setsid"):
+            os.setsid()
         if libc is not None:
-            libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), 0, 0)
             if self.rules >= 0:
                 landlock.restrict(libc, self.rules)
-            drop_capabilities(libc)
-            libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))
-            die_with_parent(libc)  # dropping privileges clears it
+            if self.namespaced:  # a fork ends with its pid namespace
+                _drop_capabilities(libc)
+            else:
+                die_with_parent(libc)
             if self.filter:
                 seccomp.install(self.filter, os.getpid(), libc)
         if self.guarded:
@@ -135,14 +155,14 @@ class Confinement:
 
 
 def prepare(
-    libc: ctypes.CDLL | None, *, scratch: str, highest: int, extra: Sequence[str], file_mb: int
+    libc: ctypes.CDLL | None, *, scratch: str, highest: int, extra: Sequence[str]
 ) -> Confinement:
     """Enter namespaces where allowed and build what needs no file system.
 
     The first child after this call is inside the new pid namespace (`namespaced`) and must call
     `finish`, as must the process itself where there are no namespaces.
     """
-    made = Confinement(scratch=scratch, file_mb=file_mb, extra=tuple(extra))
+    made = Confinement(scratch, extra)
     if libc is None or highest < 1:
         made.guarded = True
         if libc is None:

@@ -74,7 +74,7 @@ class Judge:
         self.next: Child | None = self.candidates.fork()
 
     def _zygote(self, name: str) -> Zygote:
-        spec = dict(self.spec)
+        spec = {**self.spec, "role": name}
         spec["scratch"] = os.path.join(spec["scratch"], name)
         os.makedirs(spec["scratch"], mode=0o700, exist_ok=True)
         zygote = Zygote(spec, self.boot)
@@ -146,9 +146,11 @@ class Judge:
             except PeerClosed:
                 return None
 
-    def _finish(self, child: Child, outcome: Outcome, limits: Limits, *, expected: bool) -> End:
-        """Kill and reap the child, then the verdicts that only its end can tell."""
-        end = child.zygote.end(child)
+    def _finish(
+        self, child: Child, outcome: Outcome, limits: Limits, *, dying: bool = False
+    ) -> End:
+        """Reap the child (killed, or `dying` by itself), then what only its end can tell."""
+        end = child.zygote.end(child, dying=dying)
         outcome.cpu += end.cpu
         room = limits.output - len(outcome.output)
         outcome.stdout = child.printed(limits.output)
@@ -160,15 +162,19 @@ class Judge:
         if end.entries > limits.scratch_entries or end.size > limits.scratch_bytes:
             outcome.verdict = ""
             outcome.settle("fail", "the program filled its scratch folder", "OSError")
-        if not expected:
-            self._death(end, outcome, limits)
         child.close()
         return end
+
+    def _lost(self, child: Child, outcome: Outcome, limits: Limits) -> None:
+        """The end of a child that stopped answering: on its own, or it was found to overrun."""
+        self._death(self._finish(child, outcome, limits, dying=not outcome.verdict), outcome, limits)
 
     def _death(self, end: End, outcome: Outcome, limits: Limits) -> None:
         code = end.exit_code
         if code in (-24, -9) and end.cpu >= 0.9 * limits.cpu:
             outcome.settle("timeout", f"more than {limits.cpu:g} s of CPU time")
+        elif end.killed:
+            outcome.settle("crash", "the program closed its connection")
         elif code == -9:  # a program cannot send this signal to itself
             outcome.settle("infra_error", "the program was killed from outside the sandbox")
         elif code < 0:
@@ -253,7 +259,7 @@ class Judge:
             reply = self._next_reply(outcome, limits, [child], child)
             if type(reply) is not dict:
                 outcome.first = outcome.first or check.source
-                self._finish(child, outcome, limits, expected=False)
+                self._lost(child, outcome, limits)
                 return
             if "syntax" in reply or "load" in reply:
                 outcome.first = check.source
@@ -268,7 +274,7 @@ class Judge:
             outcome.settle("pass")
         else:
             outcome.settle("fail", f"test failed: {outcome.first}"[:500])
-        self._finish(child, outcome, limits, expected=True)
+        self._finish(child, outcome, limits)
 
     def _check(self, outcome: Outcome, check: lower.Check, reply: dict[str, Any]) -> bool:
         if "v" in reply:
@@ -285,14 +291,21 @@ class Judge:
             outcome.settle("fail", f"{name}: {text}"[:500], name)
         return False
 
+    def _testers(self) -> Zygote:
+        if self.testers is not None and self.testers.forks > RECYCLE:
+            self.testers.close()
+            self.testers = None
+        if self.testers is None:
+            self.testers = self._zygote("tester")
+        return self.testers
+
     def _tested(self, job: dict[str, Any], outcome: Outcome) -> None:
         """Tests that are code: a tester process calls the candidate through proxies."""
         limits = self._limits(job)
-        if self.testers is None:
-            self.testers = self._zygote("tester")
+        testers = self._testers()
         child = self._take()
         child.send(self._order(job, "candidate"))
-        tester = self.testers.fork((child.replies, child.job))
+        tester = testers.fork((child.replies, child.job))
         # the worker keeps no end of the candidate's pipes: each side sees the other's death
         for fd in (child.replies, child.job):
             os.close(fd)
@@ -308,11 +321,8 @@ class Judge:
             }
         )
         report = self._next_reply(outcome, limits, [child, tester], tester)
-        test_end = self.testers.end(tester)
+        test_end = testers.end(tester)
         tester.close()
-        if self.testers.forks > RECYCLE:
-            self.testers.close()
-            self.testers = None
         outcome.run = 1
         if type(report) is not dict:
             if test_end.exit_code == 70:
@@ -323,10 +333,11 @@ class Judge:
                 outcome.settle("timeout", "the tests did not end with these values")
             else:
                 outcome.settle("fail", "the tests died with these values")
-            self._finish(child, outcome, limits, expected=True)
-            return
-        dead = self._report(outcome, report)
-        self._finish(child, outcome, limits, expected=not dead)
+            self._finish(child, outcome, limits)
+        elif self._report(outcome, report):
+            self._lost(child, outcome, limits)
+        else:
+            self._finish(child, outcome, limits)
 
     def _report(self, outcome: Outcome, report: dict[str, Any]) -> bool:
         """Take over a tester's report; whether the candidate died on it."""
@@ -352,15 +363,17 @@ class Judge:
     def _in_process(self, job: dict[str, Any], outcome: Outcome) -> None:
         limits = self._limits(job)
         outcome.weak = True
-        child = self._take()
+        child = self._testers().fork()
+        child.wait_ready()
         wanted = {k: job[k] for k in ("tests", "setup", "entry_point", "mode")}
         child.send(self._order(job, "inprocess", **wanted))
         report = self._next_reply(outcome, limits, [child], child)
-        dead = type(report) is not dict
         if type(report) is dict:
             self._report(outcome, report)
-        outcome.run = max(1, outcome.run)
-        self._finish(child, outcome, limits, expected=not dead)
+            self._finish(child, outcome, limits)
+        else:
+            outcome.run = 1
+            self._lost(child, outcome, limits)
 
     def _stdio(self, job: dict[str, Any], outcome: Outcome, pairs: list[tuple[str, str]]) -> None:
         """Each case in a process of its own; the expected output never enters it."""
@@ -378,7 +391,7 @@ class Judge:
                     break
                 last = message
             ended = not one.verdict
-            end = self._finish(child, one, limits, expected=True)
+            end = self._finish(child, one, limits, dying=ended)
             if "syntax" in last:
                 one.settle("syntax", str(last["syntax"]), str(last.get("type", "")))
             elif ended and end.exit_code < 0:

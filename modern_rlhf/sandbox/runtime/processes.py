@@ -57,6 +57,7 @@ class End:
     """How a child ended."""
 
     status: int
+    killed: bool
     cpu: float
     peak_kib: int
     entries: int
@@ -137,8 +138,8 @@ class Zygote:
         self.forks += 1
         return child
 
-    def end(self, child: Child) -> End:
-        """Kill and reap the oldest child and empty the scratch.
+    def end(self, child: Child, *, dying: bool = False) -> End:
+        """Kill and reap the oldest child and empty the scratch; `dying` children get a moment.
 
         Raises:
             ZygoteLost: the zygote is gone.
@@ -146,7 +147,7 @@ class Zygote:
         if self.children.pop(0) is not child:
             raise RuntimeError("children end in the order they were forked")
         try:
-            self.control.sendall(b"E")
+            self.control.sendall(b"D" if dying else b"E")
             end = End(*END.unpack(read_exactly(self.control.fileno(), END.size)))
         except (OSError, PeerClosed) as error:
             raise ZygoteLost(str(error)) from None

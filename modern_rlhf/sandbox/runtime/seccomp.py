@@ -22,7 +22,7 @@ _ALLOW = 0x7FFF0000
 _ERRNO = 0x00050000
 _KILL_PROCESS = 0x80000000
 
-_LD, _JEQ, _JGE, _JSET, _AND, _RET = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+_LD, _JA, _JEQ, _JGE, _JSET, _AND, _RET = 0x20, 0x05, 0x15, 0x35, 0x45, 0x54, 0x06
 _ARG = 16  # offset of args[0] in struct seccomp_data
 
 _ARCHES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7), "arm64": (1, 0xC00000B7)}
@@ -101,37 +101,34 @@ def supported() -> bool:
     return platform.machine() in _ARCHES and struct.calcsize("P") == 8
 
 
-class _Program:
-    def __init__(self, column: int) -> None:
-        self.column = column
-        self.code: list[tuple[int, int, int, int]] = []
-
-    def op(self, code: int, k: int, jt: int = 0, jf: int = 0) -> None:
-        self.code.append((code, jt, jf, k))
-
-    def answer(self, table: dict[str, tuple[int, int]], action: int) -> None:
-        for numbers in table.values():
-            if numbers[self.column] >= 0:
-                self.op(_JEQ, numbers[self.column], 0, 1)
-                self.op(_RET, action)
-
-    def guarded(self, numbers: tuple[int, int], body: list[tuple[int, int, int, int]]) -> None:
-        """`body` runs for this call only and ends in returns; it may clobber the accumulator."""
-        if numbers[self.column] >= 0:
-            self.op(_JEQ, numbers[self.column], 0, len(body))
-            self.code += body
+_Code = list[tuple[int, int, int, int]]  # (code, jump if true, jump if false, operand)
 
 
 def _low(argument: int) -> tuple[int, int, int, int]:
     return (_LD, 0, 0, _ARG + 8 * argument)
 
 
-def _one_of(argument: int, values: tuple[int, ...], mask: int = 0) -> list[tuple[int, int, int, int]]:
+_PERM: tuple[int, int, int, int] = (_RET, 0, 0, _ERRNO | errno.EPERM)
+_PASS: tuple[int, int, int, int] = (_RET, 0, 0, _ALLOW)
+
+
+def _one_of(argument: int, values: tuple[int, ...], mask: int = 0) -> _Code:
     """Allow when the low word of the argument (masked) is one of the values, else EPERM."""
     body = [_low(argument)] + ([(_AND, 0, 0, mask)] if mask else [])
     for left, value in zip(range(len(values), 0, -1), values, strict=True):
         body.append((_JEQ, left, 0, value & 0xFFFFFFFF))
-    return [*body, (_RET, 0, 0, _ERRNO | errno.EPERM), (_RET, 0, 0, _ALLOW)]
+    return [*body, _PERM, _PASS]
+
+
+def _tree(ranges: list[tuple[int, _Code]]) -> _Code:
+    """A binary search over `(first number, what to do from there on)`: a call costs few steps, and
+    so does the kernel's check of the whole table when the filter is installed."""
+    if len(ranges) == 1:
+        return ranges[0][1]
+    half = len(ranges) // 2
+    left, right = _tree(ranges[:half]), _tree(ranges[half:])
+    # a conditional jump reaches 255 instructions, JA any number
+    return [(_JGE, 0, 1, ranges[half][0]), (_JA, 0, 0, len(left)), *left, *right]
 
 
 _PID_MARK = 0x7EADBEEF
@@ -140,54 +137,68 @@ _PID_MARK = 0x7EADBEEF
 def build() -> bytes:
     """The filter as BPF instructions, with a mark where the process's own id goes (`install`)."""
     column, arch = _ARCHES[platform.machine()]
-    program = _Program(column)
-    program.op(_LD, 4)
-    program.op(_JEQ, arch, 1, 0)
-    program.op(_RET, _KILL_PROCESS)
-    program.op(_LD, 0)
-    deny, allow = (_RET, 0, 0, _ERRNO | errno.EPERM), (_RET, 0, 0, _ALLOW)
-    program.answer(NUMBERS, _ALLOW)
-    program.answer(_PRETEND, _ERRNO | 0)
-    program.answer(_NOT_SUPPORTED, _ERRNO | errno.EOPNOTSUPP)
-    program.answer(_MISSING, _ERRNO | errno.ENOSYS)
+    actions: dict[int, _Code] = {}
+    for table, answer in (
+        (NUMBERS, _ALLOW),
+        (_PRETEND, _ERRNO | 0),
+        (_NOT_SUPPORTED, _ERRNO | errno.EOPNOTSUPP),
+        (_MISSING, _ERRNO | errno.ENOSYS),
+    ):
+        actions.update({numbers[column]: [(_RET, 0, 0, answer)] for numbers in table.values()})
+    actions.update({numbers[column]: body for numbers, body in _guarded()})
+    actions.pop(-1, None)
+    # newer calls than this list knows are as if the kernel did not have them; x32 calls are refused
+    newest, x32 = 424, 0x40000000
+    edges = {0, newest, *([x32] if column == 0 else [])}
+    for number in actions:
+        edges |= {number, number + 1}
+    ranges: list[tuple[int, _Code]] = []
+    for edge in sorted(edges):
+        unknown = [(_RET, 0, 0, _ERRNO | errno.ENOSYS)] if newest <= edge < x32 else [_PERM]
+        code = actions.get(edge, unknown)
+        if not ranges or ranges[-1][1] != code:
+            ranges.append((edge, code))
+    program: _Code = [
+        (_LD, 0, 0, 4),
+        (_JEQ, 1, 0, arch),
+        (_RET, 0, 0, _KILL_PROCESS),
+        (_LD, 0, 0, 0),
+        *_tree(ranges),
+    ]
+    return b"".join(struct.pack("<HBBI", code, jt, jf, k) for code, jt, jf, k in program)
+
+
+def _guarded() -> list[tuple[tuple[int, int], _Code]]:
+    """Calls that are allowed for some arguments."""
     # signals to itself only, and not SIGKILL: so a death by it always came from outside
-    for numbers, number in ((_KILL, 1), (_TGKILL, 2)):
-        own = [_low(0), (_JEQ, 0, 3, _PID_MARK), _low(number), (_JEQ, 1, 0, 9), allow, deny]
-        program.guarded(numbers, own)
-    program.guarded(_PRLIMIT, _one_of(0, (0, _PID_MARK)))
-    program.guarded(_PRCTL, _one_of(0, _PRCTLS))
-    program.guarded(_IOCTL, _one_of(1, _IOCTLS))
-    program.guarded(_FCNTL, _one_of(1, _FCNTLS))
-    for numbers, mode in ((_MKNOD, 1), (_MKNODAT, 2)):  # fifos and plain files, no devices
-        program.guarded(numbers, _one_of(mode, (0x1000, 0x8000, 0), 0xF000))
-    program.guarded(
-        _CLONE,
-        [
-            _low(0),
-            (_JSET, 3, 0, 0xFFFFFFFF & ~_THREAD_FLAGS),
-            (_AND, 0, 0, _THREAD),
-            (_JEQ, 0, 1, _THREAD),
-            allow,
-            deny,
-        ],
-    )
+    kill = [_low(0), (_JEQ, 0, 3, _PID_MARK), _low(1), (_JEQ, 1, 0, 9), _PASS, _PERM]
+    tgkill = [_low(0), (_JEQ, 0, 3, _PID_MARK), _low(2), (_JEQ, 1, 0, 9), _PASS, _PERM]
+    clone = [
+        _low(0),
+        (_JSET, 3, 0, 0xFFFFFFFF & ~_THREAD_FLAGS),
+        (_AND, 0, 0, _THREAD),
+        (_JEQ, 0, 1, _THREAD),
+        _PASS,
+        _PERM,
+    ]
     # a connected local stream pair only: a datagram pair could be sent to any address
-    program.guarded(
-        _SOCKETPAIR,
-        [_low(0), (_JEQ, 0, 4, 1), _low(1), (_AND, 0, 0, 0xF), (_JEQ, 0, 1, 1), allow, deny],
-    )
-    to = _ARG + 8 * 4
-    program.guarded(
-        _SENDTO,
-        [(_LD, 0, 0, to), (_JEQ, 0, 3, 0), (_LD, 0, 0, to + 4), (_JEQ, 0, 1, 0), allow, deny],
-    )
-    if column == 0:  # the x32 ABI numbers its calls from here
-        program.op(_JGE, 0x40000000, 0, 1)
-        program.op(_RET, _ERRNO | errno.EPERM)
-    program.op(_JGE, 424, 0, 1)  # newer than this list: as if the kernel did not have it
-    program.op(_RET, _ERRNO | errno.ENOSYS)
-    program.op(_RET, _ERRNO | errno.EPERM)
-    return b"".join(struct.pack("<HBBI", code, jt, jf, k) for code, jt, jf, k in program.code)
+    pair = [_low(0), (_JEQ, 0, 4, 1), _low(1), (_AND, 0, 0, 0xF), (_JEQ, 0, 1, 1), _PASS, _PERM]
+    to = _ARG + 8 * 4  # the address of sendto must be NULL, in both words
+    send = [(_LD, 0, 0, to), (_JEQ, 0, 3, 0), (_LD, 0, 0, to + 4), (_JEQ, 0, 1, 0), _PASS, _PERM]
+    plain = (0x1000, 0x8000, 0)  # fifos and plain files, no devices
+    return [
+        (_KILL, kill),
+        (_TGKILL, tgkill),
+        (_CLONE, clone),
+        (_SOCKETPAIR, pair),
+        (_SENDTO, send),
+        (_PRLIMIT, _one_of(0, (0, _PID_MARK))),
+        (_PRCTL, _one_of(0, _PRCTLS)),
+        (_IOCTL, _one_of(1, _IOCTLS)),
+        (_FCNTL, _one_of(1, _FCNTLS)),
+        (_MKNOD, _one_of(1, plain, 0xF000)),
+        (_MKNODAT, _one_of(2, plain, 0xF000)),
+    ]
 
 
 class _Fprog(ctypes.Structure):

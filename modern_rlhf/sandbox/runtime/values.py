@@ -12,9 +12,6 @@ whose keys share their hash too often is refused (the receiver would spend quadr
 from __future__ import annotations
 
 import collections
-import datetime
-import decimal
-import fractions
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any
@@ -125,16 +122,21 @@ class Encoder:
             return {"dict_values": self._items(value, depth)}
         if kind is type({}.items()):
             return {"dict_items": self._pairs(value, depth)}
-        if kind is decimal.Decimal:
+        return self._library(value, kind)
+
+    def _library(self, value: Any, kind: type) -> Any:
+        """Numbers and dates, known by name: importing them costs every process memory."""
+        name = (kind.__module__, kind.__qualname__)
+        if name == ("decimal", "Decimal"):
             return {"Decimal": str(value)}
-        if kind is fractions.Fraction:
+        if name == ("fractions", "Fraction"):
             return {"Fraction": [_number(value.numerator), _number(value.denominator)]}
-        if kind is datetime.timedelta:
+        if name == ("datetime", "timedelta"):
             return {"timedelta": [value.days, value.seconds, value.microseconds]}
-        if kind is datetime.date:
+        if name == ("datetime", "date"):
             return {"date": value.isoformat()}
-        if kind is datetime.datetime or kind is datetime.time:
-            if value.tzinfo is None or type(value.tzinfo) is datetime.timezone:
+        if name in (("datetime", "datetime"), ("datetime", "time")):
+            if value.tzinfo is None or type(value.tzinfo).__name__ == "timezone":
                 return {kind.__name__: value.isoformat()}
         return None
 
@@ -193,6 +195,23 @@ def _distinct_hashes(keys: list[Any]) -> list[Any]:
     if len(keys) > 64 and len(keys) - len({hash(key) for key in keys}) > 8 + len(keys) // 10:
         raise ValueRefused("keys of a set or dict collide")
     return keys
+
+
+def _library(tag: str, payload: Any) -> Any:
+    if tag == "Decimal":
+        import decimal
+
+        return decimal.Decimal(payload)
+    if tag == "Fraction":
+        import fractions
+
+        return fractions.Fraction(*(Decoder()(part) for part in payload))
+    import datetime
+
+    if tag == "timedelta":
+        return datetime.timedelta(*payload)
+    kind: Any = getattr(datetime, tag)
+    return kind.fromisoformat(payload)
 
 
 class Decoder:
@@ -275,15 +294,8 @@ class Decoder:
             return self._dict(payload, depth).items()
         if tag == "namedtuple":
             return _named([payload[0], payload[1], self._list(payload[2], depth)])
-        if tag == "Decimal":
-            return decimal.Decimal(payload)
-        if tag == "Fraction":
-            return fractions.Fraction(*self._list(payload, depth))
-        if tag == "timedelta":
-            return datetime.timedelta(*self._list(payload, depth))
-        if tag in ("date", "time", "datetime"):
-            kind: Any = getattr(datetime, tag)
-            return kind.fromisoformat(payload)
+        if tag in ("Decimal", "Fraction", "timedelta", "date", "time", "datetime"):
+            return _library(tag, payload)
         if self._handle is None:
             raise ValueRefused(f"a {tag} cannot be read as data here")
         return self._handle(tag, payload)

@@ -5,6 +5,7 @@ knows nothing but its limits. The worker speaks to it over a local socket, one b
 
     F + descriptors   fork a child with these as stdout, stderr, requests, replies (and two more)
     E                   end the oldest child: kill, reap, empty the scratch; answers `END`
+    D                   the same for a child that seems to be dying: let it die of its own cause
     W                   the oldest child's pid, with a pidfd where the system has them
 
 When the socket closes, it kills its children and leaves.
@@ -13,6 +14,7 @@ When the socket closes, it kills its children and leaves.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -20,25 +22,30 @@ import signal
 import socket
 import struct
 import sys
-import traceback
+import time
 from typing import Any, NoReturn
 
-from modern_rlhf.sandbox.runtime import confine, namespaces, scratch
-from modern_rlhf.sandbox.runtime.frames import pack, read_frame, write_all
+from modern_rlhf.sandbox.runtime import candidate, child, confine, namespaces, scratch
+from modern_rlhf.sandbox.runtime.frames import PeerClosed, pack, read_frame, write_all
 
-END = struct.Struct("<idqqq")
-"""wait status, CPU seconds, peak KiB, entries and bytes left in the scratch folder."""
+END = struct.Struct("<i?dqqq")
+"""wait status, killed by the zygote, CPU seconds, peak KiB, entries and bytes left in the scratch."""
 PID = struct.Struct("<i")
 
-CONTROL = 200
-"""Descriptor numbers from here on are the zygote's own; children close them."""
+CONTROL, RULES, PASSED = 40, 41, 45
+"""Where the zygote's own descriptors lie, below the limit on open files; children close them."""
 
-# loaded once so that programs import them for free
-PRELOAD = (
-    "abc array bisect cmath collections.abc contextlib copy dataclasses datetime decimal enum "
-    "fractions functools hashlib heapq io itertools json math operator queue random re statistics "
-    "string struct textwrap threading time traceback typing unittest"
-)
+READY = pack({"ready": 1})
+GRACE = 0.5
+"""Seconds a child whose pipes are closed may take to be dead; then it is killed."""
+
+PRELOAD = {
+    "candidate": "abc array bisect cmath collections.abc contextlib copy datetime functools heapq "
+    "itertools math operator random re string struct time typing",
+    "tester": "collections.abc copy dataclasses datetime decimal enum fractions functools heapq "
+    "itertools math operator random re statistics string typing unittest",
+}
+"""Loaded once so that programs import it for free; each module more makes every fork dearer."""
 
 
 class Zygote:
@@ -53,15 +60,14 @@ class Zygote:
             scratch=spec["scratch"],
             highest=spec["highest"],
             extra=spec["extra"],
-            file_mb=spec["file_mb"],
         )
 
     def settle(self) -> None:
         """Finish confinement, in the pid namespace if there is one, and say hello."""
         if self.made.namespaced:
-            child = os.fork()
-            if child:
-                self.control.sendall(pack({"pid": child}))
+            inner = os.fork()
+            if inner:
+                self.control.sendall(pack({"pid": inner}))
                 os._exit(0)
         else:
             self.control.sendall(pack({"pid": os.getpid()}))
@@ -72,19 +78,16 @@ class Zygote:
         except OSError as error:
             self.control.sendall(pack({"failed": f"no namespaces: {error.strerror or error}"}))
             os._exit(0)
-        if self.made.rules >= 0:
-            moved = CONTROL + 1
-            os.dup2(self.made.rules, moved)
-            os.close(self.made.rules)
-            self.made.rules = moved
         if self.made.level == 0:
             confine.adopt_orphans(self.libc)
         folder = self.made.scratch
         os.environ.update(HOME=folder, TMPDIR=folder, TEMP=folder, TMP=folder)
         os.chdir(folder)
-        for name in PRELOAD.split():
-            __import__(name)
-        sys.dont_write_bytecode = True
+        self.made.settle(self.libc, file_mb=self.spec["file_mb"])
+        if self.made.rules >= 0:
+            os.dup2(self.made.rules, RULES)
+            os.close(self.made.rules)
+            self.made.rules = RULES
         hello = {"level": self.made.level, "reasons": self.made.reasons, "scratch": folder}
         self.control.sendall(pack(hello))
         read_frame(self.control.fileno())  # the launcher is reaped: our parent is the worker now
@@ -92,6 +95,7 @@ class Zygote:
 
     def serve(self) -> NoReturn:
         """Requests until the worker hangs up."""
+        warm_up(self.libc)
         gc.collect()
         gc.freeze()
         while True:
@@ -103,6 +107,8 @@ class Zygote:
                 self.fork(fds)
             elif request == b"E":
                 self.control.sendall(self.end())
+            elif request == b"D":
+                self.control.sendall(self.end(grace=GRACE))
             elif request == b"W":
                 self.watch()
             else:
@@ -120,11 +126,16 @@ class Zygote:
             os.close(fd)
         self.children.append(pid)
 
-    def end(self) -> bytes:
+    def end(self, grace: float = 0.0) -> bytes:
         """Kill and reap the oldest child and all it left."""
         pid = self.children.pop(0)
         if pid < 0:
-            return END.pack(-1, 0.0, 0, 0, 0)
+            return END.pack(-1, False, 0.0, 0, 0, 0)
+        killed = not _dead(pid)
+        deadline = time.monotonic() + grace
+        while killed and time.monotonic() < deadline:
+            time.sleep(0.001)
+            killed = not _dead(pid)
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
         if self.made.level == 0:
@@ -135,7 +146,7 @@ class Zygote:
             self._reap_orphans()
         entries, size = self._clean()
         seconds = usage.ru_utime + usage.ru_stime
-        return END.pack(status, seconds, usage.ru_maxrss, entries, size)
+        return END.pack(status, killed, seconds, usage.ru_maxrss, entries, size)
 
     def _clean(self) -> tuple[int, int]:
         folder = self.made.scratch
@@ -190,30 +201,30 @@ class Zygote:
         os._exit(0)
 
 
+def _dead(pid: int) -> bool:
+    """Whether the child has ended, without reaping it."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def become_child(zygote: Zygote, fds: list[int]) -> NoReturn:
     """In the child: descriptors 0-4, confinement, then the one job that comes."""
     code = 70
     try:
         # 1 stdout, 2 stderr, 3 requests, 4 replies, and what else was passed
-        base, count = CONTROL + 10, len(fds)
+        count = len(fds)
         for offset, fd in enumerate(fds):
-            os.dup2(fd, base + offset)
+            os.dup2(fd, PASSED + offset)
         for offset in range(count):
-            os.dup2(base + offset, 1 + offset)
-        rules = zygote.made.rules
-        os.closerange(1 + count, rules if rules >= 0 else 1024)
-        if rules >= 0:
-            os.closerange(rules + 1, 1024)
+            os.dup2(PASSED + offset, 1 + offset)
+        os.closerange(1 + count, RULES)
+        os.closerange(RULES + 1, confine.OPEN_FILES)
         zygote.made.child(zygote.libc)
-        if rules >= 0:
-            os.close(rules)
+        os.closerange(RULES, RULES + 1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        from modern_rlhf.sandbox.runtime import child
-
         libc, folder = zygote.libc, zygote.made.scratch
-        write_all(4, pack({"ready": 1}))
+        write_all(4, READY)
         del zygote
         code = child.main(3, 4, folder, libc)
     except BaseException as error:
@@ -226,6 +237,8 @@ def become_child(zygote: Zygote, fds: list[int]) -> NoReturn:
 def _explain(error: BaseException) -> None:
     """Leave on standard error what went wrong in the harness."""
     with contextlib.suppress(BaseException):
+        import traceback
+
         os.write(2, "".join(traceback.format_exception(error)).encode("utf-8", "replace"))
 
 
@@ -238,9 +251,46 @@ def main(arguments: list[str]) -> None:
     os.close(spec["control"])
     control = socket.socket(fileno=CONTROL)
     sys.argv[:] = [""]
-    from modern_rlhf.sandbox.runtime import candidate, child, tester  # noqa: F401 - for the children
+    # There is one thread and no lock is ever held over a fork, so what modules register to repair
+    # themselves after one (threading, logging, random's reseeding) only costs each child 0.4 ms.
+    register, os.register_at_fork = os.register_at_fork, _ignore
+    for name in PRELOAD[spec["role"]].split():
+        __import__(name)
+    from modern_rlhf.sandbox.runtime import probes  # noqa: F401 - for the children
 
+    if spec["role"] == "tester":
+        from modern_rlhf.sandbox.runtime import tester  # noqa: F401
+    else:
+        from modern_rlhf.sandbox.runtime import tracing  # noqa: F401
+    os.register_at_fork = register
+    sys.dont_write_bytecode = True
     zygote = Zygote(control, spec)
     del spec, arguments[:]
-    zygote.settle()
+    try:
+        zygote.settle()
+    except (OSError, PeerClosed):
+        os._exit(1)  # the worker is gone
     zygote.serve()
+
+
+def warm_up(libc: ctypes.CDLL | None) -> None:
+    """Do once what every child will do, so that caches, specialised bytecode and lazily mapped
+    pages are inherited instead of being made again in each child."""
+    code = "import math\nclass A:\n    x = 1\ndef f(a, b=2, *c, **d):\n    for i in [*range(3)]:\n"
+    code += "        if i > 1 and a: a = {i: (a, f'{i}')}\n    try:\n        return [a, A().x]\n"
+    code += "    except ValueError as e:\n        raise\n"
+    for _ in range(16):
+        job_read, job_write = os.pipe()
+        reply_read, reply_write = os.pipe()
+        calls = [["f", [1, [2.5, "x"]], {}], ["f", [{"tuple": [1]}], {}], ["g", [], {}]]
+        write_all(job_write, pack({"code": code, "calls": calls}))
+        candidate.run(read_frame(job_read), job_read, reply_write)
+        for fd in (job_read, job_write, reply_read, reply_write):
+            os.close(fd)
+        if libc is not None:
+            libc.prctl(3, ctypes.c_ulong(0))
+    sys.modules.pop("solution", None)
+
+
+def _ignore(**_: object) -> None:
+    """In place of `os.register_at_fork` while modules are loaded."""
