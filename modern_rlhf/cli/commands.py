@@ -173,6 +173,41 @@ def _rate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _correlate_arguments(parser: argparse.ArgumentParser) -> None:
+    from modern_rlhf.cli.correlate import METRICS
+
+    parser.add_argument(
+        "graded", help="JSONL of graded answers with references, or a folder of human feedback"
+    )
+    parser.add_argument(
+        "--metrics", default=",".join(METRICS), metavar="A,B,...", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--reward-model", metavar="DIR", help="also a trained reward model's scores"
+    )
+    parser.add_argument("--bertscore-model", metavar="NAME", help="encoder of BERTScore")
+    parser.add_argument(
+        "--samples", type=int, default=1000, metavar="N", help="bootstrap resamples"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the resampling")
+
+
+def _correlate(args: argparse.Namespace) -> int:
+    _at_least(0, args, "samples")
+    from modern_rlhf.cli.correlate import correlate_text
+
+    text = correlate_text(
+        args.graded,
+        metrics=[name for name in args.metrics.split(",") if name],
+        reward_model=args.reward_model,
+        bertscore_model=args.bertscore_model,
+        samples=args.samples,
+        seed=args.seed,
+    )
+    print(text)
+    return 0
+
+
 def _at_least(low: float, args: argparse.Namespace, *names: str) -> None:
     for name in names:
         value = getattr(args, name)
@@ -223,6 +258,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "generate": Command("answer prompts with a model", _generate_arguments, _generate),
     "rate": Command("rate answers on a web page, or summarise ratings", _rate_arguments, _rate),
+    "correlate": Command(
+        "compare metrics, or a reward model, with human grades",
+        _correlate_arguments,
+        _correlate,
+    ),
     "report": Command(
         "build report.html and the plots from a run's files", _output_argument, _report
     ),

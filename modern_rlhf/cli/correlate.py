@@ -1,0 +1,164 @@
+"""`modern-rlhf correlate`: how well metrics, or a reward model, agree with people's grades.
+
+Two kinds of input. A JSONL file of graded answers, one object a line:
+`{"prediction", "references": [...], "grade", "prompt"?, "item"?}`, where `item` says which answers
+belong together. Or a folder of human feedback, which has grades and no references: there only a reward
+model, and the metrics that need no reference, have something to say. Reads, calls `metrics.correlate`,
+prints; the arithmetic is there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modern_rlhf.errors import DataError
+from modern_rlhf.feedback.store import load_feedback
+from modern_rlhf.utils.load_report import decoded_lines
+
+PREDICTION = ("prediction", "response", "answer", "output", "hyp")
+REFERENCES = ("references", "reference", "refs", "snippet")
+GRADE = ("grade", "rating", "human", "score")
+PROMPT = ("prompt", "question", "intent", "instruction")
+ITEM = ("item", "question_id", "task_id", "id")
+
+METRICS = (
+    "sentence_bleu",
+    "chrf",
+    "rouge",
+    "codebleu",
+    "ruby",
+    "bertscore",
+    "exact_match",
+    "syntax_valid",
+)
+
+
+@dataclass
+class GradedAnswers:
+    """N answers with a grade each; `references[i]` is empty where there is none."""
+
+    prompts: list[str] = field(default_factory=list)
+    predictions: list[str] = field(default_factory=list)
+    references: list[list[str]] = field(default_factory=list)
+    grades: list[float] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+
+
+def read_graded(path: str) -> GradedAnswers:
+    """Graded answers from a JSONL file, or from a folder (or JSON file) of human feedback.
+
+    Raises:
+        DataError: unreadable, a broken line, or a field missing (named with its line).
+    """
+    if Path(path).is_dir() or Path(path).suffix == ".json":
+        return _from_feedback(path)
+    found = GradedAnswers()
+    for number, line in enumerate(decoded_lines(Path(path)), start=1):
+        if not line.strip():
+            continue
+        where = f"{path} line {number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{where}: broken JSON ({error.msg})") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{where}: expected an object, not {type(row).__name__}")
+        grade = _field(row, GRADE, where)
+        if isinstance(grade, bool) or not isinstance(grade, int | float):
+            raise DataError(f"{where}: the grade {grade!r} is not a number")
+        references = _field(row, REFERENCES, where, default=[])
+        found.predictions.append(str(_field(row, PREDICTION, where)))
+        found.references.append([references] if isinstance(references, str) else list(references))
+        found.prompts.append(str(_field(row, PROMPT, where, default="")))
+        found.grades.append(float(grade))
+        found.groups.append(str(_field(row, ITEM, where, default=f"line {number}")))
+    if not found.grades:
+        raise DataError(f"{path}: holds no graded answer")
+    return found
+
+
+def _from_feedback(path: str) -> GradedAnswers:
+    """Each rated answer, its grade the mean of the aspects it was rated on."""
+    found = GradedAnswers()
+    for rating in load_feedback(path).ratings:
+        found.prompts.append(rating.prompt)
+        found.predictions.append(rating.response)
+        found.references.append([])
+        found.grades.append(sum(rating.scores.values()) / len(rating.scores))
+        found.groups.append(rating.group_id)
+    return found
+
+
+def _field(row: Mapping[str, Any], names: Sequence[str], where: str, default: Any = None) -> Any:
+    for name in names:
+        if row.get(name) is not None:
+            return row[name]
+    if default is not None:
+        return default
+    raise DataError(f"{where}: no {names[0]!r} (or {', '.join(names[1:])})")
+
+
+def correlate_text(
+    path: str,
+    *,
+    metrics: Sequence[str],
+    reward_model: str | None,
+    bertscore_model: str | None,
+    samples: int,
+    seed: int,
+) -> str:
+    """The table: a row a metric (and a reward model's score and heads), best agreement first.
+
+    Raises:
+        DataError, MetricError, ModelError: unusable answers, an unknown metric, an unusable model.
+    """
+    from modern_rlhf.metrics.correlate import MEASURES, correlate
+    from modern_rlhf.metrics.evaluator import ModernMetricsEvaluator
+
+    graded = read_graded(path)
+    evaluator = ModernMetricsEvaluator(
+        metrics=metrics, bertscore_model=bertscore_model, bootstrap_samples=0, seed=seed
+    )
+    report = evaluator.evaluate(graded.predictions, graded.references, graded.prompts)
+    columns: dict[str, Sequence[float | None]] = {name: report[name].per_item for name in metrics}
+    if reward_model is not None:
+        from modern_rlhf.reward_model.model import CustomRewardModel
+
+        model = CustomRewardModel.from_pretrained(reward_model)
+        columns["reward"] = model.score(graded.prompts, graded.predictions)
+        for head, values in model.score_heads(graded.prompts, graded.predictions).items():
+            columns[f"reward.{head}"] = values
+    found = correlate(columns, graded.grades, groups=graded.groups, samples=samples, seed=seed)
+    order = sorted(found, key=lambda name: -(found[name].spearman.value or -2.0))
+    width = max(map(len, order))
+    lines = [
+        f"{len(graded.grades)} graded answers to {len(set(graded.groups))} items in {path}; "
+        "95% intervals resample items",
+        f"{'':{width}}      n" + "".join(f"  {measure:>24}" for measure in MEASURES),
+    ]
+    for name in order:
+        agreement = found[name]
+        reason = agreement.reason or report_reason(report, name)
+        cells = [interval_text(getattr(agreement, measure)) for measure in MEASURES]
+        row = "".join(f"  {cell:>24}" for cell in cells) if not reason else f"  {reason}"
+        lines.append(f"{name:{width}}  {agreement.n:5}{row}")
+    return "\n".join(lines)
+
+
+def report_reason(report: Any, name: str) -> str | None:
+    """Why a metric has no value at all, when it has none."""
+    return report[name].reason if name in report else None
+
+
+def interval_text(interval: Any) -> str:
+    """`0.512 [0.470, 0.551]`."""
+    if interval.value is None:
+        return "-"
+    text = f"{interval.value:.3f}"
+    if interval.low is None or interval.high is None:
+        return text
+    return f"{text} [{interval.low:.3f}, {interval.high:.3f}]"

@@ -1,0 +1,100 @@
+"""`correlate`: reads graded answers of both kinds and prints a table that orders metrics rightly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from modern_rlhf.cli.correlate import read_graded
+from modern_rlhf.errors import DataError
+from modern_rlhf.main import main
+
+# Grades that follow the share of the reference's words kept: chrF must see it, exact match hardly.
+ROWS = [
+    {"item": i, "prediction": p, "references": [f"sorted(values_{i}, key=len)"], "grade": g}
+    for i in range(6)
+    for p, g in [
+        (f"sorted(values_{i}, key=len)", 4),
+        (f"sorted(values_{i}, key=str)", 3),
+        (f"sorted(values_{i})", 2),
+        ("print(3)", 0),
+    ]
+]
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_the_table(tmp_path: Path, capsys) -> None:
+    path = write(tmp_path / "graded.jsonl", ROWS)
+    assert main(["correlate", path, "--metrics", "exact_match,chrf", "--samples", "50"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("24 graded answers to 6 items")
+    assert [line.split()[0] for line in lines[2:]] == ["chrf", "exact_match"]
+    spearman = float(lines[2].split("]")[1].split()[0])
+    assert spearman > 0.9
+
+
+def test_a_metric_without_references_says_why(tmp_path: Path, capsys) -> None:
+    rows = [{k: v for k, v in row.items() if k != "references"} for row in ROWS]
+    path = write(tmp_path / "graded.jsonl", rows)
+    assert main(["correlate", path, "--metrics", "chrf", "--samples", "0"]) == 0
+    row = capsys.readouterr().out.splitlines()[2].split(maxsplit=2)
+    assert row[:2] == ["chrf", "0"]
+    assert len(row[2]) > 10  # a reason, not a number
+
+
+def test_other_names_of_the_columns(tmp_path: Path) -> None:
+    row = {"refs": ["a"], "hyp": "b", "human": 3, "question_id": 7, "intent": "do it"}
+    graded = read_graded(write(tmp_path / "g.jsonl", [row]))
+    assert (graded.predictions, graded.references, graded.grades) == (["b"], [["a"]], [3.0])
+    assert (graded.groups, graded.prompts) == (["7"], ["do it"])
+
+
+def test_human_feedback_is_graded_answers(tmp_path: Path) -> None:
+    rows = [
+        {"id": 1, "prompt": "p", "response": "good", "rating": 5, "comment": ""},
+        {"id": 2, "prompt": "p", "response": "bad", "rating": 1, "comment": ""},
+    ]
+    (tmp_path / "ratings.json").write_text(json.dumps(rows))
+    graded = read_graded(str(tmp_path))
+    # 1-5 ratings become -2..2
+    assert dict(zip(graded.predictions, graded.grades, strict=True)) == {"good": 2.0, "bad": -2.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"prediction": "x"}\n', "line 1: no 'grade'"),
+        ('{"grade": 1}\n', "line 1: no 'prediction'"),
+        ('{"prediction": "x", "grade": "high"}\n', "the grade 'high' is not a number"),
+        ('{"prediction": "x", "grade": true}\n', "is not a number"),
+        ("[1]\n", "expected an object"),
+        ('{"prediction": \n', "broken JSON"),
+        ("\n\n", "no graded answer"),
+    ],
+)
+def test_unusable_rows_are_named(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "g.jsonl"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_graded(str(path))
+
+
+def test_an_unknown_metric_is_one_line(tmp_path: Path, capsys) -> None:
+    path = write(tmp_path / "graded.jsonl", ROWS)
+    assert main(["correlate", path, "--metrics", "blue"]) == 1
+    err = capsys.readouterr().err
+    assert "blue" in err and err.count("\n") == 1
+
+
+def test_the_real_grades(shared_data: Path, capsys) -> None:
+    """The graded CoNaLa answers: chrF agrees better with people than ROUGE does."""
+    path = shared_data / "metric_fixture" / "conala_metric_fixture.jsonl"
+    assert main(["correlate", str(path), "--metrics", "chrf,rouge", "--samples", "0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["chrf", "rouge"]
