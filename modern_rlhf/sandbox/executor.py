@@ -144,7 +144,7 @@ class SandboxExecutor:
         environment = {"LANG": "C.UTF-8", "PATH": os.defpath, "TMPDIR": root}
         if "SYSTEMROOT" in os.environ:
             environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
-        spec = {**self._spec, "root": root, "environment": environment, "canary": os.getpid()}
+        spec = {**self._spec, "root": root, "environment": environment}
         executable = getattr(sys, "_base_executable", None) or sys.executable
         try:
             process = subprocess.Popen(
@@ -398,7 +398,9 @@ def _result(data: dict[str, Any] | None, failure: str) -> ExecutionResult:
         return ExecutionResult("infra_error", message=f"unknown verdict {known['verdict']!r}")
     if trace:
         known["trace"] = Trace(
-            tuple(trace["executable"]), tuple(trace["executed"]), trace["failing"]
+            executable=tuple(trace["executable"]),
+            executed=tuple(sorted(trace["executed"])),
+            failing=trace["failing"],
         )
     return ExecutionResult(**known)
 

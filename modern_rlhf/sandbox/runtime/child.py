@@ -82,6 +82,10 @@ def script(job: dict[str, Any], writing: int) -> int:
         kind = type(error).__name__
         write_all(writing, pack({"syntax": f"{kind}: {str(error)[:300]}", "type": kind}))
         return 0
+    if job.get("trace"):
+        from modern_rlhf.sandbox.runtime import tracing
+
+        tracing.start(job["code"], lambda message: write_all(writing, pack(message)))
     sys.argv[:] = ["solution.py"]
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module

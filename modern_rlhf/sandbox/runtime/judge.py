@@ -20,6 +20,7 @@ FIRST_LOOK = 0.05
 """Seconds before a child's clock is looked at; most programs are done long before."""
 MAX_REPLIES = 16 << 20
 """Bytes of replies one candidate may send."""
+MAX_LINES = 20000
 RECYCLE = 2000
 """Children after which a zygote is replaced."""
 
@@ -37,12 +38,30 @@ class Outcome:
         self.cpu = 0.0
         self.output = b""
         self.stdout = b""
-        self.lines: dict[str, Any] = {}
+        self.line: int | None = None
+        self.trace: dict[str, Any] | None = None
 
     def settle(self, verdict: str, message: str = "", error: str = "") -> None:
         """The first verdict stands."""
         if not self.verdict:
             self.verdict, self.message, self.error = verdict, message, error
+
+    def note(self, message: dict[str, Any]) -> bool:
+        """Keep a line of a traced run; False for a message that is none."""
+        if self.trace is None or "trace" not in message:
+            return False
+        lines = message.get("lines")
+        if type(lines) is list and all(type(line) is int for line in lines):
+            self.trace["executable"] = lines
+        elif type(message.get("line")) is int and len(self.trace["executed"]) < MAX_LINES:
+            self.trace["executed"].append(message["line"])
+        return True
+
+    def failing_line(self, error: dict[str, Any]) -> None:
+        """Remember where in the program the first failure was raised."""
+        line = error.get("line")
+        if self.line is None and type(line) is int:
+            self.line = line
 
     def result(self, started: float, layer: int) -> dict[str, Any]:
         """As a frame."""
@@ -59,7 +78,7 @@ class Outcome:
             "message": self.message,
             "error_type": self.error,
             "loaded": self.loaded,
-            "trace": self.lines or None,
+            "trace": self.trace,
         }
 
 
@@ -112,13 +131,16 @@ class Judge:
             scratch_entries=self.spec["inodes"],
         )
 
-    def _order(self, job: dict[str, Any], role: str, **more: Any) -> dict[str, Any]:
+    def _order(
+        self, job: dict[str, Any], role: str, tracing: bool = False, **more: Any
+    ) -> dict[str, Any]:
         return {
             "role": role,
             "cpu": job["timeout"],
             "memory_mb": self.spec["memory_mb"],
             "paths": self.spec["extra"],
             "code": job["code"],
+            "trace": tracing,
             **more,
         }
 
@@ -133,6 +155,8 @@ class Judge:
                 if reading.reader.total > MAX_REPLIES:
                     outcome.settle("output", "the program sent too many values")
                     return None
+                if type(message) is dict and outcome.note(message):
+                    continue
                 return message
             except DeadlinePassed:
                 verdict, wait = overrun(children, limits)
@@ -199,7 +223,7 @@ class Judge:
         if outcome.verdict == "infra_error":
             outcome.passed = 0
         if job.get("trace") and outcome.verdict not in ("syntax", "infra_error"):
-            self._trace(job, outcome)
+            self._traced(job, outcome)
         return outcome.result(started, self.layer)
 
     def _run(self, job: dict[str, Any], outcome: Outcome) -> None:
@@ -252,7 +276,7 @@ class Judge:
         """Tests that are data: all calls in one frame, the checks made here."""
         limits = self._limits(job)
         child = self._take()
-        child.send(self._order(job, "candidate", calls=plan.calls))
+        child.send(self._order(job, "candidate", outcome.trace is not None, calls=plan.calls))
         self.next = self.candidates.fork()
         outcome.run = len(plan.checks)
         for check in plan.checks:
@@ -287,6 +311,7 @@ class Judge:
         name, text = str(described.get("type", "")), str(described.get("text", ""))
         if name == "MemoryError":
             outcome.settle("memory", "out of memory", name)
+        outcome.failing_line(described)
         if outcome.first is None:
             outcome.settle("fail", f"{name}: {text}"[:500], name)
         return False
@@ -304,7 +329,7 @@ class Judge:
         limits = self._limits(job)
         testers = self._testers()
         child = self._take()
-        child.send(self._order(job, "candidate"))
+        child.send(self._order(job, "candidate", outcome.trace is not None))
         tester = testers.fork((child.replies, child.job))
         # the worker keeps no end of the candidate's pipes: each side sees the other's death
         for fd in (child.replies, child.job):
@@ -315,6 +340,7 @@ class Judge:
             {
                 "role": "tester",
                 "cpu": limits.cpu + 2.0,
+                "trace": outcome.trace is not None,
                 "memory_mb": self.spec["memory_mb"],
                 "paths": self.spec["extra"],
                 **{k: job[k] for k in ("tests", "setup", "entry_point", "mode", "transport")},
@@ -355,6 +381,7 @@ class Judge:
         if outcome.passed == outcome.run and report.get("run"):
             outcome.settle("pass")
         message, error = str(report.get("message", "")), str(report.get("error", ""))
+        outcome.failing_line(report)
         if report.get("memory"):
             outcome.settle("memory", message or "out of memory", "MemoryError")
         outcome.settle("fail", message or f"test failed: {outcome.first}"[:500], error)
@@ -382,8 +409,9 @@ class Judge:
         limits = self._limits(job)
         for index, (given, expected) in enumerate(pairs):
             one = Outcome(1)
+            one.trace = outcome.trace
             child = self._take()
-            child.send(self._order(job, "stdio", stdin=given))
+            child.send(self._order(job, "stdio", outcome.trace is not None, stdin=given))
             last: dict[str, Any] = {}
             while True:
                 message = self._next_reply(one, limits, [child], child)
@@ -414,8 +442,13 @@ class Judge:
                 break
         outcome.settle("pass")
 
-    def _trace(self, job: dict[str, Any], outcome: Outcome) -> None:
+    def _traced(self, job: dict[str, Any], outcome: Outcome) -> None:
         """Run the candidate once more under a tracer; nothing of it touches the verdict."""
+        again = Outcome(0)
+        again.trace = {"executable": [], "executed": [], "failing": outcome.line}
+        self._run(job, again)
+        outcome.trace = again.trace
+        outcome.cpu += again.cpu
 
 
 def _overrun_message(verdict: str, limits: Limits) -> tuple[str, str]:
@@ -433,6 +466,7 @@ def _loading(outcome: Outcome, reply: dict[str, Any]) -> None:
         return
     error = reply["load"] if type(reply["load"]) is dict else {}
     name, text = str(error.get("type", "")), str(error.get("text", ""))
+    outcome.failing_line(error)
     verdict = "memory" if name == "MemoryError" else "fail"
     outcome.settle(verdict, f"{name}: {text}"[:500], name)
 

@@ -26,10 +26,6 @@ from modern_rlhf.sandbox.runtime.frames import (
 )
 from modern_rlhf.sandbox.runtime.values import Decoder, Encoder, ValueRefused
 
-MAX_TOTAL = 64 << 20
-"""Bytes of values a candidate may send during one judgement."""
-
-
 class CandidateError(Exception):
     """The candidate raised something that must not reach a test as it is."""
 
@@ -56,11 +52,11 @@ class Link:
         self.memory = False
         self.broken = ""
         self.calls = 0
-        self.received = 0
         self.constructed: set[str] = set()
         self.exceptions: dict[str, type[Exception]] = {}
         self.callbacks: list[Callable[..., Any]] = []
         self.last_error: dict[str, Any] = {}
+        self.on_trace: Callable[[dict[str, Any]], None] | None = None
         self.encode = Encoder(self._lower)
         self.decode = Decoder(self._lift)
 
@@ -80,6 +76,9 @@ class Link:
                 reply = read_frame(self.reading, MAX_REPLY)
                 if type(reply) is not dict:
                     raise FrameError("a reply must be an object")
+                if "trace" in reply and self.on_trace is not None:
+                    self.on_trace(reply)
+                    continue
                 if "cb" not in reply:
                     return reply
                 write_frame(self.writing, self._serve_callback(reply))

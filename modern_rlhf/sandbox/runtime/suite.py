@@ -29,12 +29,14 @@ class Unit:
 class Suite:
     """Parsed tests.
 
-    `names` are wanted from the candidate, `constructed` those of them the tests use as classes.
+    `names` are wanted from the candidate, `constructed` those of them the tests use as classes,
+    `aliases` other names the tests import them under.
     """
 
     units: list[Unit]
     names: list[str] = field(default_factory=list)
     constructed: list[str] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
 
 
 class _Survey(ast.NodeVisitor):
@@ -162,13 +164,14 @@ def parse(tests: Sequence[str] | str, setup: str, entry_point: str | None, mode:
             unit.counted = unit.counted and any(isinstance(s, ast.Assert) for s in unit.body)
     for unit in units:
         unit.body = [_Rewrite().visit(statement) for statement in unit.body]
-    return Suite(units, wanted(survey, entry_point), sorted(survey.constructed))
+    names = wanted(survey, entry_point)
+    return Suite(units, names, sorted(survey.constructed), survey.imported)
 
 
 def wanted(survey: _Survey, entry_point: str | None) -> list[str]:
     """Names the candidate is asked for. Only the entry point may shadow a built-in: a candidate
     that defines `abs` or `all` must not change what the tests' `abs` means."""
-    free = survey.loaded - survey.bound
+    free = survey.loaded - survey.bound - set(survey.imported)
     names = {name for name in free if not hasattr(builtins, name)}
     if entry_point:
         names.add(entry_point)

@@ -144,8 +144,13 @@ def run(job: dict[str, Any], reading: int, writing: int) -> None:
         copy=job["transport"] in ("copy", "handles"),
         loose=job["transport"] == "handles",
     )
+    if job["trace"]:
+        link.on_trace = lambda message: write_all(writing, pack(message))
     try:
         loaded = read_frame(CANDIDATE_READ, 1 << 20)
+        while job["trace"] and type(loaded) is dict and "trace" in loaded:
+            write_all(writing, pack(loaded))
+            loaded = read_frame(CANDIDATE_READ, 1 << 20)
     except (PeerClosed, FrameError) as error:
         write_all(writing, pack({"dead": True, "loaded": False, "broken": str(error)}))
         return
@@ -168,6 +173,7 @@ def run(job: dict[str, Any], reading: int, writing: int) -> None:
     report = runner.report()
     if link.last_error and not runner.error.startswith("Assertion"):
         report["error"] = str(link.last_error.get("type", ""))
+        report["line"] = link.last_error.get("line")
     report.update(dead=link.dead, memory=link.memory, broken=link.broken, calls=link.calls)
     write_all(writing, pack(report))
 
@@ -185,6 +191,9 @@ def bind(link: proxy.Link, space: dict[str, Any], parsed: suite.Suite) -> None:
             continue
         with contextlib.suppress(proxy.ValueRefused):
             space[name] = link.decode(data)
+    for alias, name in parsed.aliases.items():
+        if name in space:
+            space[alias] = space[name]
 
 
 def run_in_process(job: dict[str, Any], writing: int) -> None:

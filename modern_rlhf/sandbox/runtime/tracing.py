@@ -5,6 +5,7 @@ Lines are reported as they are first reached, so that a run that is killed has t
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable
 from types import CodeType, FrameType
@@ -14,10 +15,15 @@ FILENAME = "<candidate>"
 MAX_LINES = 20000
 
 
-def executable_lines(code: CodeType) -> list[int]:
-    """1-based lines that carry code, of a module and all functions and classes in it."""
-    found: set[int] = set()
-    waiting = [code]
+def executable_lines(source: str) -> list[int]:
+    """1-based lines that carry a statement or code, also where the compiler dropped it as dead.
+
+    Raises:
+        SyntaxError and what else `compile` raises.
+    """
+    tree = ast.parse(source)
+    found = {node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt)}
+    waiting = [compile(tree, FILENAME, "exec")]
     while waiting:
         item = waiting.pop()
         found |= {line for _, _, line in item.co_lines() if line}
@@ -26,22 +32,18 @@ def executable_lines(code: CodeType) -> list[int]:
 
 
 def start(source: str, send: Callable[[dict[str, Any]], None]) -> None:
-    """Report executable lines now, and each line when it first runs or raises, from here on."""
+    """Report the executable lines now, and each line when it first runs, from here on."""
     try:
-        send({"trace": "executable", "lines": executable_lines(compile(source, FILENAME, "exec"))})
+        send({"trace": "executable", "lines": executable_lines(source)})
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-        return
+        return  # the judged run has said so already
     seen: set[int] = set()
-    raised: set[int] = set()
 
     def local(frame: FrameType, event: str, argument: Any) -> Any:
         line = frame.f_lineno
-        if event == "line" and line not in seen:
+        if event == "line" and line and line not in seen:
             seen.add(line)
             send({"trace": "line", "line": line})
-        elif event == "exception" and line not in raised and argument[0] is not StopIteration:
-            raised.add(line)
-            send({"trace": "raised", "line": line})
         return local
 
     def outer(frame: FrameType, event: str, argument: Any) -> Any:

@@ -28,7 +28,8 @@ def probe(judge: Judge) -> dict[str, Any]:
     """What a confined child could and could not do."""
     child = judge._take()
     job = {"timeout": 10.0, "code": ""}
-    child.send(judge._order(job, "probe", parent=os.getpid(), canary=judge.spec["canary"]))
+    told = {key: judge.spec[key] for key in ("boot", "file_mb", "disk_mb", "inodes")}
+    child.send(judge._order(job, "probe", parent=os.getpid(), **told))
     try:
         found: dict[str, Any] = child.reader.next(float("inf"))
     except Exception as error:
