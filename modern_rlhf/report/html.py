@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from modern_rlhf.report.inputs import RunFiles
-from modern_rlhf.report.labels import (
-    METRICS,
-    MODELS,
-    duration,
-    metric_label,
-    number,
-    stage_label,
+from modern_rlhf.report.html_tables import (
+    bullet_list,
+    differences_table,
+    honesty_table,
+    inline,
+    results_table,
+    splits_table,
+    stages_table,
 )
+from modern_rlhf.report.inputs import RunFiles
+from modern_rlhf.report.labels import MODELS
 from modern_rlhf.report.page import STYLE
-from modern_rlhf.report.table import cell, flagged, metric_rows, reasons, target_cell
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,16 @@ def render(run: RunFiles, pictures: Sequence[Picture]) -> str:
     """The page for a run; a section is left out when the run has nothing for it."""
     results = run.results
     sections = [
-        ("results", "Results", _results(run)),
-        ("honesty", "Honesty assessment", _honesty(results.get("honesty_assessment", {}))),
+        ("results", "Results", results_table(results)),
+        ("differences", "Paired differences", differences_table(results.get("comparisons", {}))),
+        ("splits", "Seen and unseen tasks", splits_table(results.get("by_split", {}))),
+        ("honesty", "Honesty assessment", honesty_table(results.get("honesty_assessment", {}))),
         ("plots", "Plots", _pictures(pictures)),
         ("verdicts", "What executing the answers said", _verdicts(run.verdicts)),
         ("samples", "Samples", _samples(run.samples)),
-        ("stages", "Stages", _stages(results.get("stages", {}))),
+        ("stages", "Stages", stages_table(results.get("stages", {}))),
         ("config", "Configuration", _config(run.config)),
-        ("problems", "What could not be read", _list(run.problems)),
+        ("problems", "What could not be read", bullet_list(run.problems)),
     ]
     sections = [(anchor, title, body) for anchor, title, body in sections if body]
     links = " ".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in sections)
@@ -55,6 +58,7 @@ def render(run: RunFiles, pictures: Sequence[Picture]) -> str:
         f'<section id="{anchor}"><h2>{title}</h2>\n{body}</section>'
         for anchor, title, body in sections
     )
+    title = escape(_title(run))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -62,11 +66,18 @@ def render(run: RunFiles, pictures: Sequence[Picture]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="color-scheme" content="light dark"> <title>{escape(_title(run))}</title>
-<style>{STYLE}</style> </head> <body>
-<header><h1>{escape(_title(run))}</h1>{_facts(run)}<nav>{links}</nav></header> <main> {bodies}
-</main> <footer>Made by modern_rlhf from the files of this run; every number here stands in one of
-them.</footer> </body> </html>
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header><h1>{title}</h1>{_facts(run)}<nav>{links}</nav></header>
+<main>
+{bodies}
+</main>
+<footer>Made by modern_rlhf from the files of this run; its numbers all stand in them.</footer>
+</body>
+</html>
 """
 
 
@@ -75,98 +86,23 @@ def _title(run: RunFiles) -> str:
 
 
 def _facts(run: RunFiles) -> str:
-    model = _find(run.config, "base_model_name")
+    results = run.results
     facts = [
-        ("model", model),
-        ("algorithm", run.results.get("algorithm") or _find(run.config, "algorithm")),
-        ("seed", run.results.get("seed", _find(run.config, "seed"))),
-        ("state", run.status.get("state")),
+        ("model", _find(run.config, "base_model_name")),
+        ("algorithm", results.get("algorithm") or _find(run.config, "algorithm")),
+        ("seed", results.get("seed", _find(run.config, "seed"))),
+        # The page of a finished run is made just before the run says "done".
+        ("state", None if results else run.status.get("state")),
         ("started", _minute(run.status.get("started"))),
         ("updated", _minute(run.status.get("updated"))),
         ("commit", _find(run.config, "git_commit") or _find(run.config, "commit")),
     ]
     items = [
-        f"<div><dt>{name}</dt><dd>{_text(value)}</dd></div>"
+        f"<div><dt>{name}</dt><dd>{inline(value)}</dd></div>"
         for name, value in facts
         if value is not None
     ]
     return f"<dl>{''.join(items)}</dl>" if items else ""
-
-
-def _results(run: RunFiles) -> str:
-    results = run.results
-    models = [name for name in MODELS if name in results.get("models", {})]
-    if not models:
-        return ""
-    met = [value for value in results.get("targets_met", {}).values() if value is not None]
-    flags = flagged(results)
-    cards = []
-    if results.get("targets_met"):
-        share = f"{sum(map(bool, met))} of {len(results['targets_met'])}"
-        cards.append(f'<div class="card"><b>{share}</b> targets met</div>')
-    if results.get("honesty_assessment"):
-        word = "flag raised" if len(flags) == 1 else "flags raised"
-        cards.append(
-            f'<div class="card{" bad" if flags else ""}"><b>{len(flags)}</b> honesty {word}</div>'
-        )
-    keys = metric_rows(results, tuple(METRICS), others=True)
-    rows = []
-    for key in keys:
-        values = [(_interval(cell(results, name, key)), "") for name in models]
-        target = target_cell(results, key)
-        kind = "good" if target.endswith(" met") else "bad" if target.endswith("missed") else ""
-        rows.append(_row(metric_label(key), [*values, (target, kind)]))
-    head = ["metric", *(MODELS[name] for name in models), "target"]
-    notes = _list(reasons(results, keys))
-    return (
-        f'<div class="cards">{"".join(cards)}</div>{_table(head, rows, kind="numbers")}'
-        '<p class="note">In brackets: 95% bootstrap intervals. n/a: not computed, for the reason '
-        "below; a dash: not measured.</p>" + notes
-    )
-
-
-def _table(head: Sequence[str], rows: Sequence[str], kind: str = "") -> str:
-    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    return (
-        f'<div class="scroll"><table class="{kind}"><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _row(name: str, cells: Sequence[tuple[str, str]]) -> str:
-    """A table row; `cells` are (HTML, class)."""
-    data = "".join(f'<td class="{kind}">{html}</td>' for html, kind in cells)
-    return f'<tr><th scope="row">{escape(name)}</th>{data}</tr>'
-
-
-def _interval(text: str) -> str:
-    value, bracket, rest = escape(text).partition(" [")
-    return f"{value} <small>[{rest}</small>" if bracket else value
-
-
-def _honesty(checks: Mapping[str, Any]) -> str:
-    rows = []
-    for name, check in checks.items():
-        check = check if isinstance(check, Mapping) else {"flag": check}
-        flag = check.get("flag")
-        word, kind = {True: ("raised", "bad"), False: ("clear", "good")}.get(flag, ("unknown", ""))
-        evidence = _evidence(check.get("evidence"))
-        rows.append(_row(name.replace("_", " "), [(word, kind), (evidence, "")]))
-    return _table(["check", "flag", "evidence"], rows) if rows else ""
-
-
-def _evidence(evidence: Any) -> str:
-    if not evidence:
-        return ""
-    if isinstance(evidence, Mapping) and all(
-        not isinstance(v, (list, Mapping)) for v in evidence.values()
-    ):
-        return "; ".join(
-            f"{escape(str(key).replace('_', ' '))} {_text(value)}"
-            for key, value in evidence.items()
-        )
-    text = json.dumps(evidence, indent=1, ensure_ascii=False)
-    return f"<details><summary>show</summary><pre>{escape(text)}</pre></details>"
 
 
 def _pictures(pictures: Sequence[Picture]) -> str:
@@ -228,7 +164,7 @@ def _samples(samples: Sequence[Mapping[str, Any]], limit: int = 20) -> str:
             text, verdict = (
                 (value, None) if isinstance(value, str) else (value["text"], value["verdict"])
             )
-            kind = "" if verdict is None else "good" if verdict == "pass" else "bad"
+            kind = "" if verdict is None else "good" if verdict.startswith("pass") else "bad"
             told = (
                 f' <span class="{kind}">{escape(verdict.replace("_", " "))}</span>'
                 if verdict
@@ -249,51 +185,11 @@ def _samples(samples: Sequence[Mapping[str, Any]], limit: int = 20) -> str:
     return "\n".join(blocks) + more if blocks else ""
 
 
-def _stages(stages: Mapping[str, Any]) -> str:
-    keys = list(dict.fromkeys(key for values in stages.values() for key in values))
-    keys = [
-        key
-        for key in keys
-        if any(isinstance(values.get(key), (int, float, str)) for values in stages.values())
-    ]
-    if not keys:
-        return ""
-    head = ["stage", *(key.replace("_", " ").replace(" mb", " (MB)") for key in keys)]
-    rows = [
-        _row(stage_label(name), [(_stage_value(key, values.get(key)), "") for key in keys])
-        for name, values in stages.items()
-    ]
-    return _table(head, rows, kind="numbers")
-
-
-def _stage_value(key: str, value: Any) -> str:
-    if key == "seconds" and isinstance(value, (int, float)):
-        return (
-            f"{number(value, 1)} <small>({duration(value)})</small>"
-            if value >= 60
-            else number(value, 1)
-        )
-    return "" if isinstance(value, (dict, list)) else _text(value)
-
-
 def _config(config: Mapping[str, Any]) -> str:
     if not config:
         return ""
     text = json.dumps(config, indent=2, ensure_ascii=False)
     return f"<details><summary>config.json</summary><pre>{escape(text)}</pre></details>"
-
-
-def _list(lines: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<ul class='note'>{items}</ul>" if items else ""
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return number(value)
-    return "n/a" if value is None else escape(str(value))
 
 
 def _minute(value: Any) -> str | None:

@@ -42,8 +42,12 @@ def metric_rows(results: Results, preferred: tuple[str, ...], *, others: bool = 
 
 
 def cell(results: Results, model: str, key: str) -> str:
+    """A model's value of a metric as text; see `entry_text`."""
+    return entry_text(results["models"][model].get(key))
+
+
+def entry_text(entry: Mapping[str, Any] | None) -> str:
     """`0.421 [0.380, 0.462]`, `n/a`, or `-` where the model was not measured."""
-    entry = results["models"][model].get(key)
     if entry is None:
         return "-"
     if entry.get("value") is None:

@@ -31,6 +31,16 @@ def _entry(value: float, width: float = 0.04) -> dict[str, Any]:
     return {"value": value, "low": value - width, "high": value + width, "n": 164, "reason": None}
 
 
+def _gap(value: float, width: float) -> dict[str, Any]:
+    return {
+        "difference": value,
+        "low": value - width,
+        "high": value + width,
+        "p_value": 0.001 if abs(value) > width else 0.4,
+        "n": 164,
+    }
+
+
 def _results() -> dict[str, Any]:
     missing = {
         "value": None,
@@ -56,6 +66,17 @@ def _results() -> dict[str, Any]:
         "targets_met": {
             key: None if final[key]["value"] is None else final[key]["value"] >= target
             for key, target in TARGETS.items()
+        },
+        "comparisons": {
+            "sft - base": {"bleu": _gap(0.228, 0.03), "pass_at_1/eval_seen": _gap(0.3, 0.1)},
+            "rlhf - sft": {"bleu": _gap(0.152, 0.03), "syntax_valid": _gap(-0.01, 0.02)},
+        },
+        "by_split": {
+            name: {
+                "eval_seen": {"pass_at_1": _entry(0.7 * share + 0.1)},
+                "eval_unseen": {"pass_at_1": _entry(0.4 * share + 0.1)},
+            }
+            for name, share in (("base", 0.0), ("sft", 0.6), ("rlhf", 1.0))
         },
         "honesty_assessment": {
             "train_eval_overlap": {

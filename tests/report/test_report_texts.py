@@ -232,6 +232,8 @@ def test_the_page_holds_the_numbers_of_the_files(page: str) -> None:
     assert "0.440 [0.400, 0.480]" in text  # BLEU of the RLHF model with its interval
     assert "3 of 5 targets met" in text and "1 honesty flag raised" in text
     assert "0.60 missed" in text and "BERTScore n/a (base, SFT, RLHF): no encoder" in text
+    assert "RLHF minus SFT" in text and "+0.152 [0.122, 0.182], p 0.001" in text
+    assert "pass@1, eval unseen 0.100 [0.060, 0.140] 0.340 [0.300, 0.380]" in text
     assert "reward hacking raised" in text and "reward gain 1.700" in text
     assert "4,210.0 (1 h 10 min)" in text and "builtin:tiny-code-lm" in text
     assert re.search(r"metrics\.jsonl line \d+ is torn", text)
@@ -257,6 +259,8 @@ def test_hostile_results_are_escaped_and_odd_ones_crash_nothing(tmp_path: Path) 
             "b": None,
         },
         "stages": {evil: {"seconds": evil, evil: 3}},
+        "comparisons": {evil: {evil: {"difference": 1}}, "b": None},
+        "by_split": {"rlhf": {evil: {evil: {"value": None}}}},
     }
     (tmp_path / "training_results.json").write_text(json.dumps(results))
     (tmp_path / "config.json").write_text("[1")
