@@ -271,4 +271,46 @@ FAMILIES = (
         ),
         body="return [{e} + {k} for p, q in zip({a}, {a}[1:])]",
     ),
+    Family(
+        name="list_best_shifted",
+        level="easy",
+        args=(INTS,),
+        options={
+            "g": WINDOW,
+            "o": (piece("+", "plus"), piece("-", "minus"), piece("*", "times")),
+            "k": tuple(range(2, 21)),
+        },
+        names=("shifted", "value_of_list", "summary", "one_number", "condense"),
+        does=(
+            "computes the {g} of {a} {o} {k}",
+            "takes the {g} of the numbers in {a} {o} {k}",
+            "finds the {g} of the list {a} and gives it {o} {k}",
+        ),
+        gives=(
+            "the {g} of {a} {o} {k}",
+            "the {g} of the numbers in {a}, {o} {k}",
+            "the {g} of the list {a} {o} {k}",
+        ),
+        body="return {g}({a}) {o} {k}",
+        unseen=True,
+    ),
+    Family(
+        name="list_part_total",
+        level="easy",
+        args=(LONG_INTS,),
+        options={"g": WINDOW, "e": _edges(9)},
+        names=("part_total", "partial", "part_value", "of_part", "slice_value"),
+        does=(
+            "computes the {g} of {e} of {a}",
+            "takes {e} of {a} and gives the {g}",
+            "finds the {g} among {e} of the list {a}",
+        ),
+        gives=(
+            "the {g} of {e} of {a}",
+            "the {g} of {e} of the list {a}",
+            "the {g} if one takes {e} of {a}",
+        ),
+        body="return {g}({a}{e})",
+        unseen=True,
+    ),
 )

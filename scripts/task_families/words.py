@@ -199,4 +199,27 @@ FAMILIES = (
         valid=lambda v: not v["m"].words[0].startswith(("in ", "with", "cut")),
         unseen=True,
     ),
+    Family(
+        name="words_lengths",
+        level="medium",
+        args=(WORD_LIST,),
+        options={
+            "o": (piece("+", "plus"), piece("-", "minus"), piece("*", "times")),
+            "k": (2, 3, 4, 5, 6, 7, 8, 9, 10),
+            "c": WORD_COND,
+        },
+        names=("word_lengths", "lengths_of", "list_lengths", "sizes", "letter_counts"),
+        does=(
+            "lists the length of each of the words in {a} {c}, {o} {k}",
+            "takes the words of {a} {c} and lists their lengths, {o} {k}",
+            "gives the lengths of the words in {a} {c}, each {o} {k}",
+        ),
+        gives=(
+            "the lengths of the words in {a} {c}, each {o} {k}",
+            "a list of the lengths of the words of {a} {c}, each {o} {k}",
+            "the length {o} {k} of each of the words in {a} {c}",
+        ),
+        body="return [len(w) {o} {k} for w in {a} if {c}]",
+        unseen=True,
+    ),
 )
