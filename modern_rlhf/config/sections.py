@@ -116,6 +116,9 @@ class TrainingConfig:
         choices=("separate", "shared"),
     )
     ppo_value_init: str = option("zero", "how V starts (D4)", choices=("zero", "reward", "policy"))
+    ppo_group_baseline: bool = option(
+        False, "take the mean score of a prompt's other samples off each score (unbiased)"
+    )
     ppo_value_warmup_rollouts: int = option(0, "first rollouts that train only the value", low=0)
     value_learning_rate: float | None = option(None, "null = learning_rate", low=0.0)
     ppo_early_stop_kl: float | None = option(None, "end inner epochs above this KL", low=0.0)
@@ -176,20 +179,28 @@ class DataConfig:
 
     train_data_path: str = option("./datasets_for_training", "demonstrations for SFT")
     prompts_path: str | None = option(None, "prompts or tasks for RLHF; null = train_data_path")
-    eval_data_path: str = option("./datasets_for_eval", "evaluation tasks or demonstrations")
+    eval_data_path: str | None = option(
+        "./datasets_for_eval", "evaluation tasks or demonstrations; null = held out of training"
+    )
     preferences_path: str | None = option(None, "preference pairs for the reward model or DPO")
     human_feedback_path: str | None = option("./evaluation_results_server", "human ratings")
     output_path: str = option("./modern_outputs", "where the run writes")
     conala_local_path: str = option("./conala-corpus", "CoNaLa folder")
     use_model_for_synth_feedback: bool = option(False, "let a model rate answers")
     synth_feedback_model_name: str = option("gpt2", "the model that rates")
+    skip_demonstrated_prompts: bool = option(
+        False, "leave prompts out of RLHF that SFT has seen the answer of"
+    )
     max_train_samples: int | None = option(None, "cap on demonstrations", low=1)
     max_prompts: int | None = option(None, "cap on RLHF prompts", low=1)
     min_prob: float | None = option(
         None, "CoNaLa-mined rows below this are skipped", low=0.0, high=1.0
     )
     validation_fraction: float = option(
-        0.1, "split off by group when no evaluation file is given", low=0.0, high=0.9
+        0.1, "share of training prompts held out for in-training evaluation", low=0.0, high=0.9
+    )
+    evaluation_fraction: float = option(
+        0.1, "share of groups held out when eval_data_path is null", low=0.01, high=0.9
     )
     remove_overlap: bool = option(True, "drop training rows that overlap the evaluation set")
     overlap_threshold: float = option(
@@ -298,6 +309,11 @@ def check_training(training: TrainingConfig) -> TrainingConfig:
         raise ConfigError(
             f"training.samples_per_prompt = {training.samples_per_prompt}: {training.algorithm} "
             "compares samples of one prompt, so it needs at least 2"
+        )
+    if training.ppo_group_baseline and training.samples_per_prompt < 2:
+        raise ConfigError(
+            "training.ppo_group_baseline compares samples of one prompt: set "
+            "training.samples_per_prompt to at least 2"
         )
     if training.rollout_batch_size % training.samples_per_prompt:
         raise ConfigError(

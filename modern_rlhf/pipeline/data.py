@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,10 +44,6 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
     """
     data, training = config.data, config.training
     lines: list[str] = []
-    evaluation = load_evaluation_set(
-        data.eval_data_path, max_items=config.evaluation.eval_samples, seed=training.seed
-    )
-    lines.append(f"evaluation: {len(evaluation)} items from {data.eval_data_path}")
     demonstrations: list[Demonstration] = []
     if training.use_multi_stage:
         loaded = load_demonstrations(
@@ -70,6 +67,13 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
             preferences = load_preferences(data.preferences_path)
             pairs += preferences.items
             lines.append(f"preferences: {preferences.report.line()}")
+    if data.eval_data_path is not None:
+        evaluation = load_evaluation_set(
+            data.eval_data_path, max_items=config.evaluation.eval_samples, seed=training.seed
+        )
+        lines.append(f"evaluation: {len(evaluation)} items from {data.eval_data_path}")
+    else:
+        evaluation = _hold_out_evaluation(demonstrations, prompts, config, lines)
     leaks: dict[str, Any] = {}
     for name, items in (("demonstrations", demonstrations), ("prompts", prompts)):
         if not items:
@@ -86,15 +90,71 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
         lines.append(f"{name}: {checked.line()}")
         if not checked.kept:
             raise DataError(
-                f"all {len(items)} {name} overlap the evaluation set {data.eval_data_path}, so "
-                "nothing is left to train on; evaluate on other data, or set "
-                "data.remove_overlap=false"
+                f"all {len(items)} {name} overlap the evaluation set {evaluation.source}, so "
+                "nothing is left to train on; evaluate on other data, set data.eval_data_path=null "
+                "to hold an evaluation set out, or data.remove_overlap=false"
             )
         items[:] = checked.kept
+    if data.skip_demonstrated_prompts and demonstrations:
+        shown = {group_of_prompt(item.prompt) for item in demonstrations}
+        fresh = [item for item in prompts if group_of_prompt(item.prompt) not in shown]
+        lines.append(
+            f"prompts: {len(prompts) - len(fresh)} whose answer SFT has seen are left out of RLHF, "
+            f"{len(fresh)} remain"
+        )
+        if not fresh:
+            raise DataError(
+                f"every prompt of {prompts_path} has a demonstration, so none is left for RLHF; set "
+                "data.skip_demonstrated_prompts=false"
+            )
+        prompts = fresh
     return _split_validation(
         RunData(demonstrations, prompts, evaluation, evaluation, pairs, ratings, lines, leaks),
         config,
     )
+
+
+def _group_key(
+    demonstrations: list[Demonstration], prompts: list[Prompt]
+) -> Callable[[Demonstration | Prompt], str]:
+    """One key for both lists, so that a demonstration and a prompt of one question stay together.
+
+    The question id where the lists share ids (or one of them is empty), else the normalised prompt.
+    """
+    shared = {d.group_id for d in demonstrations} & {p.group_id for p in prompts}
+    by_id = bool(shared) or not demonstrations
+
+    def key(item: Demonstration | Prompt) -> str:
+        return item.group_id if by_id and item.group_id else group_of_prompt(item.prompt)
+
+    return key
+
+
+def _hold_out_evaluation(
+    demonstrations: list[Demonstration],
+    prompts: list[Prompt],
+    config: ModernRLHFConfig,
+    lines: list[str],
+) -> EvaluationSet:
+    """Take a share of the groups out of both training lists, in place, to be evaluated on."""
+    fraction, seed = config.data.evaluation_fraction, config.training.seed
+    shares = {"train": 1.0 - fraction, "evaluation": fraction}
+    group = _group_key(demonstrations, prompts)
+    parts = split_by_group(prompts, fractions=shares, seed=seed, group=group)
+    if demonstrations:
+        demonstrations[:] = split_by_group(
+            demonstrations, fractions=shares, seed=seed, group=group
+        )["train"]
+    prompts[:] = parts["train"]
+    source = config.data.prompts_path or config.data.train_data_path
+    if not parts["evaluation"] or not prompts:
+        raise DataError(
+            f"{source} has too few questions to hold {fraction:.0%} out; give data.eval_data_path"
+        )
+    lines.append(f"evaluation: {len(parts['evaluation'])} items held out of {source} by question")
+    found = EvaluationSet(parts["evaluation"], f"held out of {source}", is_conala_path(source))
+    cap = config.evaluation.eval_samples
+    return found if cap is None else found.subset(cap, seed=seed)
 
 
 def _split_validation(run: RunData, config: ModernRLHFConfig) -> RunData:
@@ -106,14 +166,8 @@ def _split_validation(run: RunData, config: ModernRLHFConfig) -> RunData:
         run.validation = EvaluationSet([], "none")
         return run
     shares = {"train": 1.0 - fraction, "validation": fraction}
-    seed = config.training.seed
-    # One key for both lists, so that a demonstration and a prompt of one question never land on
-    # both sides: the question id where the lists share ids, else the normalised prompt.
-    shared = {d.group_id for d in run.demonstrations} & {p.group_id for p in run.prompts}
-
-    def group(item: Demonstration | Prompt) -> str:
-        return item.group_id if shared and item.group_id else group_of_prompt(item.prompt)
-
+    seed = config.training.seed + 1  # another hash than the evaluation split's
+    group = _group_key(run.demonstrations, run.prompts)
     prompts = split_by_group(run.prompts, fractions=shares, seed=seed, group=group)
     demonstrations = split_by_group(run.demonstrations, fractions=shares, seed=seed, group=group)
     if not prompts["train"] or not prompts["validation"]:

@@ -9,6 +9,7 @@ from typing import Any
 from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.evaluation import EvaluationSet, PolicyEvaluation
 from modern_rlhf.honesty import assess
+from modern_rlhf.metrics.trivial import trivial_baselines
 from modern_rlhf.pipeline.data import RunData
 from modern_rlhf.report.samples import write_samples
 
@@ -62,6 +63,9 @@ def assess_run(found: Mapping[str, PolicyEvaluation], data: RunData) -> dict[str
             + [p.reference or "" for p in data.prompts],
             eval_prompts=data.evaluation.prompts,
             eval_references=data.evaluation.references,
+            baselines=trivial_baselines(
+                ((row.prompt, row.response) for row in rows), data.evaluation.prompts
+            ),
             is_conala=data.evaluation.is_conala,
             reward_by_model={
                 name: one.extra["reward"]["value"]

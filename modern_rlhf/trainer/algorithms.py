@@ -100,11 +100,20 @@ def sequence_kl(inputs: AdvantageInputs) -> Tensor:
 
 
 def ppo_advantages(inputs: AdvantageInputs) -> Advantages:
-    """GAE on per-token rewards that carry the KL penalty (D14, D15, D18)."""
+    """GAE on per-token rewards that carry the KL penalty (D14, D15, D18).
+
+    With `ppo_group_baseline` each score first loses the mean score of the prompt's other samples: a
+    control variate that does not depend on the sample's own actions, so the gradient's expectation
+    is unchanged; the value network then learns what is left (it need not know how hard a prompt is).
+    """
     training = inputs.training
     assert inputs.values is not None, "ppo needs values"
+    scores = inputs.scores
+    if training.ppo_group_baseline:
+        grouped = scores.view(-1, inputs.group_size)
+        scores = leave_one_out(grouped, inputs.valid.view(-1, inputs.group_size)).flatten()
     rewards = token_rewards(
-        scores=inputs.scores,
+        scores=scores,
         log_probs=inputs.log_probs,
         ref_log_probs=inputs.ref_log_probs,
         mask=inputs.mask,

@@ -1,0 +1,144 @@
+"""Does the main job learn, and is RLHF more than more training? Seeds 0, 1, 2 with a control.
+
+    python benchmarks/learning.py --out learning_runs [--seeds 0 1 2] [--preset cpu-test]
+
+For every seed the whole job runs (base, SFT, reward model, PPO), then the control: the SFT model
+trained on with its own loss until it has used the wall-clock time that the RLHF stage took, evaluated
+on the same items. Differences are paired over items with a bootstrap 95% interval. Writes
+`learning.json` and `learning.md`; finished seeds are kept when it is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from modern_rlhf.config import get_preset
+from modern_rlhf.config.io import apply_overrides
+from modern_rlhf.evaluation import PolicyEvaluation, compare, read_evaluation
+from modern_rlhf.pipeline import stages
+from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
+from modern_rlhf.pipeline.workspace import Workspace
+from modern_rlhf.trainer.sft import SFTTrainer
+from modern_rlhf.utils.atomic import write_json, write_text
+
+
+def continue_sft(
+    pipeline: ModernRLHFPipeline, workspace: Workspace, *, seconds: float
+) -> PolicyEvaluation:
+    """SFT alone for as long as RLHF took: same data, the SFT peak rate, decayed to 0 again."""
+    config = workspace.config
+    source = stages.policy_source(workspace)
+    sft = pipeline.artifacts.done("sft")
+    assert sft is not None
+    epochs = max(1.0, config.training.sft_epochs * seconds / sft["seconds"])
+    lm, tokenizer = stages.load_causal_lm(source), stages.load_tokenizer(source)
+    began = time.monotonic()
+    SFTTrainer(
+        lm,
+        tokenizer,
+        train_data=workspace.data.demonstrations,
+        config=dataclasses.replace(config.training, sft_epochs=epochs),
+        runtime=dataclasses.replace(workspace.runtime(), progress=True),
+        model_config=config.model,
+    ).train()
+    print(f"control: {epochs:.1f} more epochs of SFT in {time.monotonic() - began:.0f} s")
+    evaluator = workspace.evaluator()
+    return evaluator.evaluate_policy(lm, tokenizer, workspace.data.evaluation, sampled=True)
+
+
+def run_seed(preset: str, seed: int, out: Path, overrides: list[str]) -> dict[str, Any]:
+    folder = out / f"seed-{seed}"
+    config = apply_overrides(
+        get_preset(preset),
+        [f"training.seed={seed}", f"data.output_path={folder}", *overrides],
+    )
+    pipeline = ModernRLHFPipeline(config, resume=True)
+    results = pipeline.run_full_pipeline()
+    with pipeline._session() as workspace:
+        path = pipeline.artifacts.evaluation("control")
+        if path.is_file():
+            control = read_evaluation(path)
+        else:
+            record = pipeline.artifacts.done(pipeline.algorithm)
+            assert record is not None
+            control = continue_sft(pipeline, workspace, seconds=record["seconds"])
+            write_json(path, control.to_dict(), 1)
+        found = {
+            name: read_evaluation(pipeline.artifacts.evaluation(name))
+            for name in ("base", "sft", "rlhf")
+        } | {"control": control}
+        splits = workspace.data.evaluation.splits
+    return {
+        "seed": seed,
+        "stages": {k: v.get("seconds") for k, v in results.results["stages"].items()},
+        "by_split": {name: one.by_split for name, one in found.items()},
+        "differences": {
+            f"{after} - {before}": compare(found[before], found[after], splits=splits)
+            for before, after in (
+                ("base", "sft"),
+                ("sft", "rlhf"),
+                ("sft", "control"),
+                ("control", "rlhf"),
+            )
+        },
+    }
+
+
+def points(entry: dict[str, Any], key: str = "value") -> str:
+    value, low, high = entry[key], entry["low"], entry["high"]
+    if value is None:
+        return "n/a"
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    lines = []
+    for split in ("eval_seen", "eval_unseen"):
+        for metric in ("pass_at_1", "pass_at_1_sampled"):
+            lines += [
+                f"\n`{split}`, {metric} in percent with 95% intervals\n",
+                "| seed | base | SFT | RLHF | SFT continued (control) |",
+                "|---|---|---|---|---|",
+            ]
+            for run in runs:
+                cells = [
+                    points(run["by_split"][name][split][metric])
+                    for name in ("base", "sft", "rlhf", "control")
+                ]
+                lines.append(f"| {run['seed']} | {' | '.join(cells)} |")
+    lines += [
+        "\nPaired differences of greedy pass@1 on `eval_seen`, points\n",
+        "| seed | SFT - base | RLHF - SFT | control - SFT | RLHF - control |",
+        "|---|---|---|---|---|",
+    ]
+    for run in runs:
+        cells = [
+            points(run["differences"][name]["pass_at_1/eval_seen"], "difference")
+            for name in ("sft - base", "rlhf - sft", "control - sft", "rlhf - control")
+        ]
+        lines.append(f"| {run['seed']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("learning_runs"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--preset", default="cpu-test")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
+    args = parser.parse_args()
+    runs = [run_seed(args.preset, seed, args.out, args.set) for seed in args.seeds]
+    write_json(args.out / "learning.json", {"runs": runs}, 1)
+    text = table(runs)
+    write_text(args.out / "learning.md", text)
+    print(text)
+    print(json.dumps([run["stages"] for run in runs]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The main job on a handful of tasks and a tiny model: what it leaves, resumes and refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modern_rlhf.config import ModernRLHFConfig, get_cpu_test_config
+from modern_rlhf.config.io import apply_overrides
+from modern_rlhf.errors import ModelError, OutputError, StopRequested
+from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
+
+NAMES = ["alpha", "beta", "gamma", "delta", "omega", "sigma", "kappa", "theta"]
+
+
+def write_inputs(folder: Path) -> None:
+    tasks = [
+        {
+            "task_id": f"t{i}",
+            "text": f"Write {name}{i}(x) that adds {i} to x.",
+            "code": f"def {name}{i}(x):\n    return x + {i}",
+            "test_list": [f"assert {name}{i}({k}) == {k + i}" for k in (1, 2, 3)],
+            "entry_point": f"{name}{i}",
+            "split": "eval_seen" if i >= 30 else "train",
+        }
+        for i in range(40)
+        for name in [NAMES[i % 8]]
+    ]
+    for part, rows in (("train", tasks[:30]), ("eval", tasks[30:])):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{part}.jsonl").write_text(text)
+    ratings = [
+        {
+            "id": i,
+            "prompt": tasks[i % 30]["text"],
+            "response": "return x" if i % 2 else "x",
+            "rating": 1 + 3 * (i % 2),
+            "comment": "",
+        }
+        for i in range(24)
+    ]
+    (folder / "feedback").mkdir()
+    (folder / "feedback" / "ratings.json").write_text(json.dumps(ratings))
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_model_folder: Path) -> ModernRLHFConfig:
+    write_inputs(tmp_path)
+    return apply_overrides(
+        get_cpu_test_config(),
+        [
+            f"model.base_model_name={tiny_model_folder}",
+            f"model.reward_model_name={tiny_model_folder}",
+            "model.prompt_style=plain",
+            f"evaluation.bertscore_model={tiny_model_folder}",
+            "evaluation.bootstrap_samples=100",
+            f"data.train_data_path={tmp_path / 'train.jsonl'}",
+            f"data.prompts_path={tmp_path / 'train.jsonl'}",
+            f"data.eval_data_path={tmp_path / 'eval.jsonl'}",
+            f"data.human_feedback_path={tmp_path / 'feedback'}",
+            "data.remove_overlap=false",
+            f"data.output_path={tmp_path / 'out'}",
+            "training.batch_size=8",
+            "training.rollout_batch_size=16",
+            "training.total_steps=6",
+            "training.save_steps=1",
+            "training.eval_steps=2",
+            "training.max_response_tokens=12",
+            "training.mixed_precision=no",
+            "reward.reward_epochs=2",
+            "hardware.threads=1",
+            "hardware.sandbox_workers=1",
+        ],
+    )
+
+
+def run(config: ModernRLHFConfig, **options: Any) -> Any:
+    return ModernRLHFPipeline(config, progress=False, **options).run_full_pipeline()
+
+
+def test_the_main_job_leaves_what_the_design_says(config: ModernRLHFConfig) -> None:
+    results = run(config)
+    out = results.output_dir
+    for name in (
+        "config.json", "training.log", "status.json", "metrics.jsonl", "rollouts.jsonl",
+        "training_results.json", "pipeline_results.json", "samples.md", "report.html",
+        "plots/evaluation_metrics_by_epoch.png", "plots/all_evaluation_metrics_by_epoch.png",
+        "plots/rlhf_training_metrics.png", "plots/target_achievement.png",
+        "sft/final_model/config.json", "reward_model/final_model/reward_model.json",
+        "ppo/final_model/model.safetensors",
+    ):  # fmt: skip
+        assert (out / name).is_file(), name
+    written = json.loads((out / "training_results.json").read_text())
+    assert written["schema"] == 1 and set(written["models"]) == {"base", "sft", "rlhf"}
+    for entry in written["models"]["rlhf"].values():
+        assert {"value", "low", "high", "n", "reason"} <= set(entry)
+        assert (entry["value"] is None) == (entry["reason"] is not None)
+    assert set(written["targets_met"]) == {"bertscore", "codebleu", "bleu", "rouge", "ruby"}
+    assert json.loads((out / "status.json").read_text())["state"] == "done"
+    episodes = (out / "rollouts.jsonl").read_text().splitlines()
+    assert len(episodes) == 3 * 16  # 6 optimiser steps, 2 a rollout
+    row = json.loads(episodes[0])
+    assert {"prompt", "text", "reward", "components", "kl", "advantage", "verdict", "step"} <= set(
+        row
+    )
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    AutoModelForCausalLM.from_pretrained(out / "ppo" / "final_model")
+    AutoTokenizer.from_pretrained(out / "ppo" / "final_model")
+    # A second run into the same folder is refused and changes nothing.
+    before = (out / "training_results.json").read_bytes()
+    with pytest.raises(OutputError, match="not empty"):
+        run(config)
+    assert (out / "training_results.json").read_bytes() == before
+    # Resuming a finished run trains nothing again.
+    lines = (out / "metrics.jsonl").read_text().count('"kind": "train"')
+    run(config, resume=True)
+    assert (out / "metrics.jsonl").read_text().count('"kind": "train"') == lines
+
+
+class StopAfter:
+    """A stop signal that fires at the n-th time it is polled."""
+
+    def __init__(self, polls: int) -> None:
+        self.left = polls
+
+    @property
+    def requested(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def train_lines(out: Path) -> list[str]:
+    return [x for x in (out / "metrics.jsonl").read_text().splitlines() if '"kind": "train"' in x]
+
+
+@pytest.mark.parametrize("polls", [3, 13])
+def test_stopped_and_resumed_equals_uninterrupted(
+    config: ModernRLHFConfig, tmp_path: Path, polls: int
+) -> None:
+    whole = apply_overrides(config, [f"data.output_path={tmp_path / 'whole'}"])
+    run(whole)
+    with pytest.raises(StopRequested, match="--resume"):
+        run(config, stop=StopAfter(polls))
+    out = Path(config.data.output_path)
+    assert json.loads((out / "status.json").read_text())["state"] == "interrupted"
+    run(config, resume=True)
+    assert train_lines(out) == train_lines(tmp_path / "whole")
+    final = "ppo/final_model/model.safetensors"
+    assert (out / final).read_bytes() == (tmp_path / "whole" / final).read_bytes()
+
+
+def test_a_later_stage_alone_asks_for_the_earlier_one(config: ModernRLHFConfig) -> None:
+    with pytest.raises(ModelError, match="--stage sft"):
+        run(config, stage="rlhf")
+
+
+def test_bad_input_leaves_the_folder_alone(config: ModernRLHFConfig, tmp_path: Path) -> None:
+    broken = apply_overrides(config, ["data.eval_data_path=./nothing.jsonl"])
+    from modern_rlhf.errors import DataError
+
+    with pytest.raises(DataError, match="nothing.jsonl"):
+        run(broken)
+    assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_writes_nothing(config: ModernRLHFConfig, tmp_path: Path) -> None:
+    text = ModernRLHFPipeline(config, progress=False).dry_run()
+    assert "one SFT step: loss" in text and "one ppo rollout and update" in text
+    assert "memory of weights and optimiser" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_notebook_pieces(config: ModernRLHFConfig, tiny_llama: Callable[..., Any]) -> None:
+    from modern_rlhf.pipeline.function_style import create_rlhf_pipeline
+
+    pipeline = create_rlhf_pipeline(config.to_dict(), progress=False)
+    assert pipeline.run_sft().success
+    assert pipeline.run_reward_training().stages["reward"]["steps"] > 0
