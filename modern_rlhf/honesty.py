@@ -41,7 +41,7 @@ EMPTY_LIMIT = 0.05
 ECHO_LIMIT = 0.05
 IDENTICAL_LIMIT = 0.2
 BASELINE_METRICS = ("bleu", "chrf", "rouge", "codebleu", "exact_match")
-TEXT_METRICS = ("bleu", "sentence_bleu", "chrf", "rouge", "codebleu", "ruby", "bertscore")
+TEXT_METRICS = ("sentence_bleu", "chrf", "rouge", "codebleu", "ruby", "bertscore")
 _EXAMPLES = 5
 
 
@@ -275,9 +275,10 @@ def _gains(
 
 def _echoes(answer: str, prompt: str) -> bool:
     """Whether an answer says nothing that the prompt did not say."""
-    if not answer.strip():
-        return False
-    return normalise(answer) == normalise(prompt) or ngram_containment(answer, prompt) >= 0.8
+    said, asked = normalise(answer), normalise(prompt)
+    if not said or (asked and said != asked and said.startswith(asked)):
+        return False  # a program that begins with the prompt continues it
+    return said == asked or ngram_containment(answer, prompt) >= 0.8
 
 
 def _unknown(reason: str, evidence: dict[str, Any]) -> Check:

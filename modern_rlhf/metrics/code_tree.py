@@ -16,7 +16,7 @@ each level).
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -29,14 +29,38 @@ Flow = tuple[str, str, tuple[str, ...]]
 """A normalised data-flow item: variable, relation, the variables it comes from."""
 
 _LOOPS = frozenset({"for_statement", "while_statement"})
+_SCOPES = frozenset({"function_definition", "class_definition"})
 
 
 @dataclass(frozen=True)
 class CodeTree:
-    """Subtree numbers (root last), and the data-flow items or None where they are out of reach."""
+    """Subtree numbers (the root's last), and the data-flow items or None where they are out of reach."""
 
     subtrees: tuple[int, ...]
     flow: Counter[Flow] | None
+
+
+class _Node:
+    """A copy of a tree-sitter node: reading one of theirs costs a call for every attribute.
+
+    It has the attributes that `codebleu`'s data-flow extractor asks for. There `start_point` and
+    `end_point` are only keys, so byte offsets do.
+    """
+
+    __slots__ = ("type", "start_point", "end_point", "role", "named", "children", "number")
+
+    def __init__(self, kind: str, start: int, end: int, role: str | None, named: bool) -> None:
+        self.type = kind
+        self.start_point = start
+        self.end_point = end
+        self.role = role
+        self.named = named  # part of the syntax: no token, comment or docstring
+        self.children: list[_Node] = []
+        self.number = -1  # of the subtree, once it has one
+
+    def child_by_field_name(self, name: str) -> _Node | None:
+        """The first child in the field `name`."""
+        return next((child for child in self.children if child.role == name), None)
 
 
 class CodeTreeBuilder:
@@ -51,54 +75,19 @@ class CodeTreeBuilder:
         if len(code) > CHARACTER_LIMIT:
             return None
         source = code.encode("utf-8")
-        tree = self._parser.parse(source)
-        subtrees, flows = self._subtrees(tree)
-        return CodeTree(tuple(subtrees), data_flow(tree.root_node, source) if flows else None)
-
-    def _subtrees(self, tree: Any) -> tuple[list[int], bool]:
-        """Numbers of the root and of all nodes with children; whether data flow is within limits."""
-        subtrees: list[int] = []
-        nodes = depth = loops = most_loops = 0
-        cursor = tree.walk()
-        open_nodes: list[_Open] = []
-        while True:
-            node = cursor.node
-            nodes += 1
-            loops += node.type in _LOOPS
-            most_loops = max(most_loops, loops)
-            visible = (node.is_named or node.is_missing) and not _is_comment(node)
-            kind = f"MISSING {node.type}" if node.is_missing else node.type
-            open_nodes.append(_Open(kind, cursor.field_name, visible, node.child_count > 0))
-            depth = max(depth, len(open_nodes))
-            if visible and cursor.goto_first_child():
-                continue
-            while True:  # close this node, and every parent whose last child it was
-                done = open_nodes.pop()
-                loops -= done.kind in _LOOPS
-                if done.visible:
-                    key = (done.kind, *done.children)
-                    number = self._numbers.setdefault(key, len(self._numbers))
-                    if done.counted or not open_nodes:
-                        subtrees.append(number)
-                    if open_nodes:
-                        open_nodes[-1].children.append((done.role, number))
-                if not open_nodes:
-                    flows = depth <= FLOW_DEPTH_LIMIT and most_loops <= FLOW_LOOP_LIMIT
-                    return subtrees, flows and nodes <= FLOW_NODE_LIMIT
-                if cursor.goto_next_sibling():
-                    break
-                cursor.goto_parent()
-
-
-@dataclass
-class _Open:
-    """A node on the way from the root to the cursor."""
-
-    kind: str
-    role: str | None
-    visible: bool
-    counted: bool
-    children: list[tuple[str | None, int]] = field(default_factory=list)
+        nodes, within = _copy(self._parser.parse(source))
+        _hide_docstrings(nodes)
+        subtrees = []
+        for node in reversed(nodes):  # children before their parents
+            if node.named:
+                key: tuple[Any, ...] = (node.type,)
+                for child in node.children:
+                    if child.number >= 0:
+                        key += (child.role, child.number)
+                node.number = self._numbers.setdefault(key, len(self._numbers))
+                if node.children or node is nodes[0]:
+                    subtrees.append(node.number)
+        return CodeTree(tuple(subtrees), data_flow(nodes[0], source) if within else None)
 
 
 def syntax_match(candidate: CodeTree, reference: CodeTree) -> float:
@@ -117,7 +106,7 @@ def flow_match(candidate: CodeTree, reference: CodeTree) -> float | None:
     return (candidate.flow & reference.flow).total() / reference.flow.total()
 
 
-def data_flow(root: Any, source: bytes) -> Counter[Flow]:
+def data_flow(root: _Node, source: bytes) -> Counter[Flow]:
     """The normalised data-flow items under `root`, a tree within the limits.
 
     Variables are numbered in order of appearance, so renaming changes nothing. A tree too broken for
@@ -126,10 +115,8 @@ def data_flow(root: Any, source: bytes) -> Counter[Flow]:
     from codebleu.parser import DFG_python
 
     extract: Any = DFG_python
-
     spans = _leaf_spans(root)
-    lines = source.split(b"\n")
-    tokens = [_slice(lines, span) for span in spans]
+    tokens = [str(source[start:end], "utf-8", "replace") for start, end in spans]
     by_span = {span: (place, tokens[place]) for place, span in enumerate(spans)}
     try:
         raw, _ = extract(root, by_span, {})
@@ -158,43 +145,64 @@ def data_flow(root: Any, source: bytes) -> Counter[Flow]:
     return items
 
 
-def _leaf_spans(root: Any) -> list[tuple[Any, Any]]:
+def _copy(tree: Any) -> tuple[list[_Node], bool]:
+    """All nodes in the order of the text, root first; and whether data flow is within the limits."""
+    cursor = tree.walk()
+    nodes: list[_Node] = []
+    open_nodes: list[_Node] = []
+    loops = most_loops = depth = 0
+    while True:
+        theirs = cursor.node
+        start, end = theirs.start_byte, theirs.end_byte
+        # Nodes that the parser made up to repair the text have no width.
+        kind = f"MISSING {theirs.type}" if start == end and theirs.is_missing else theirs.type
+        named = kind.startswith("MISSING ") or (theirs.is_named and kind != "comment")
+        node = _Node(kind, start, end, cursor.field_name, named)
+        if open_nodes:
+            open_nodes[-1].children.append(node)
+        nodes.append(node)
+        if cursor.goto_first_child():
+            open_nodes.append(node)
+            if kind in _LOOPS:
+                loops += 1
+                most_loops = max(most_loops, loops)
+            depth = max(depth, len(open_nodes))
+            continue
+        while not cursor.goto_next_sibling():
+            if not cursor.goto_parent():
+                within = depth <= FLOW_DEPTH_LIMIT and most_loops <= FLOW_LOOP_LIMIT
+                return nodes, within and len(nodes) <= FLOW_NODE_LIMIT
+            loops -= open_nodes.pop().type in _LOOPS
+
+
+def _leaf_spans(root: _Node) -> list[tuple[int, int]]:
     """(start, end) of every token of the tree in order; a string literal is one token."""
     spans = []
     stack = [root]
     while stack:
         node = stack.pop()
-        if node.type == "comment":
-            continue
-        if node.child_count == 0 or node.type == "string":
-            spans.append((node.start_point, node.end_point))
+        if not node.children or node.type == "string":
+            if node.type != "comment":
+                spans.append((node.start_point, node.end_point))
         else:
             stack.extend(reversed(node.children))
     return spans
 
 
-def _slice(lines: list[bytes], span: tuple[Any, Any]) -> str:
-    """The text of a span; columns count bytes."""
-    (first, start), (last, end) = span
-    if first == last:
-        text = lines[first][start:end]
-    else:
-        text = b"".join([lines[first][start:], *lines[first + 1 : last], lines[last][:end]])
-    return str(text, "utf-8", errors="replace")
-
-
-def _is_comment(node: Any) -> bool:
-    """Whether a node is a comment, or a docstring (the first statement of a body, a lone string)."""
-    if node.type == "comment":
-        return True
-    if node.type != "expression_statement" or node.child_count != 1 or node.prev_sibling:
-        return False
-    if node.children[0].type != "string" or node.parent is None:
-        return False
-    if node.parent.type == "module":
-        return node.next_named_sibling is not None
-    owner = node.parent.parent
-    return owner is not None and owner.type in ("function_definition", "class_definition")
+def _hide_docstrings(nodes: list[_Node]) -> None:
+    """Take docstrings out of the syntax: lone strings that open a function, class or longer module."""
+    root = nodes[0]
+    bodies = [child for node in nodes if node.type in _SCOPES for child in node.children]
+    for body in [*(body for body in bodies if body.type == "block"), root]:
+        first = body.children[0] if body.children else None
+        if first is None or first.type != "expression_statement":
+            continue
+        alone = body is root and not any(child.named for child in body.children[1:])
+        if [child.type for child in first.children] == ["string"] and not alone:
+            hidden = [first]
+            for node in hidden:
+                node.named = False
+                hidden.extend(node.children)
 
 
 @lru_cache(maxsize=1)

@@ -87,7 +87,7 @@ class Program:
     @cached_property
     def graph(self) -> ProgramGraph | None:
         """The def-use graph, None when there is no tree or it is above the node limit."""
-        return None if self.tree is None or self.parsed is None else program_graph(self.parsed)
+        return None if self.parsed is None else program_graph(self.parsed)
 
 
 def string_similarity(a: Sequence[str], b: Sequence[str]) -> float:
@@ -113,14 +113,15 @@ def ruby_score(reference: Program, prediction: Program) -> RubyScore:
     """RUBY of a prediction against one reference, with its mode."""
     if reference.parsed is None or prediction.parsed is None:
         return RubyScore(string_similarity(reference.tokens, prediction.tokens), "string")
+    limited = reference.graph is None or prediction.graph is None
+    if reference.graph is not None and prediction.graph is not None:
+        graphs = graph_similarity(reference.graph, prediction.graph)
+        if graphs is not None:
+            return RubyScore(graphs, "graph")
     trees = tree_similarity(reference, prediction)
-    if trees is None:
-        similarity = string_similarity(reference.tokens, prediction.tokens)
-        return RubyScore(similarity, "string", limited=True)
-    if reference.graph is None or prediction.graph is None:
-        return RubyScore(trees, "tree", limited=True)
-    graphs = graph_similarity(reference.graph, prediction.graph)
-    return RubyScore(trees, "tree") if graphs is None else RubyScore(graphs, "graph")
+    if trees is not None:
+        return RubyScore(trees, "tree", limited)
+    return RubyScore(string_similarity(reference.tokens, prediction.tokens), "string", limited=True)
 
 
 def ruby_scores(

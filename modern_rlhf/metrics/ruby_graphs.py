@@ -44,7 +44,28 @@ _COMPOUND = (
     ast.ExceptHandler,
 )
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
-_SKIPPED = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.Module)
+_PAYLOAD = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+_GOVERNED = ("body", "orelse", "finalbody", "handlers")
+_CHOSEN = ("arg", "type_comment")
+# Bindings come after what they bind: `x = f(x)` reads the old x.
+_ORDER: dict[str, tuple[str, ...]] = {
+    "Assign": ("value", "targets"),
+    "AugAssign": ("value", "op", "target"),
+    "AnnAssign": ("annotation", "value", "target"),
+    "NamedExpr": ("value", "target"),
+    "For": ("iter", "target", "body", "orelse"),
+    "AsyncFor": ("iter", "target", "body", "orelse"),
+    "ListComp": ("generators", "elt"),
+    "SetComp": ("generators", "elt"),
+    "GeneratorExp": ("generators", "elt"),
+    "DictComp": ("generators", "key", "value"),
+    "comprehension": ("iter", "target", "ifs", "is_async"),
+    "arguments": (
+        *("defaults", "kw_defaults"),
+        *("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg"),
+    ),
+    "ExceptHandler": ("type", "body"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,8 +83,7 @@ class ProgramGraph:
 
 def program_graph(tree: ast.Module) -> ProgramGraph | None:
     """The def-use graph of `tree`; None above `NODE_LIMIT` nodes."""
-    builder = _Builder(_bound_names(tree))
-    return builder.build(tree)
+    return _Builder().build(tree)
 
 
 def graph_similarity(a: ProgramGraph, b: ProgramGraph) -> float | None:
@@ -75,7 +95,9 @@ def graph_similarity(a: ProgramGraph, b: ProgramGraph) -> float | None:
         return 1.0
     if not a.labels or not b.labels:
         return 0.0
-    return _saved(a, b) / total
+    # One order for both directions: ties of the assignment would make the bound asymmetric.
+    first, second = sorted((a, b), key=lambda graph: (graph.size, graph.labels, graph.edges))
+    return _saved(first, second) / total
 
 
 def _saved(a: ProgramGraph, b: ProgramGraph) -> int:
@@ -112,33 +134,22 @@ def _degrees(graph: ProgramGraph) -> NDArray[np.int64]:
     return counts
 
 
-def _bound_names(tree: ast.Module) -> frozenset[str]:
-    """Identifiers the program itself binds: assigned, looped over, parameters, `as` names."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            names.add(node.id)
-        elif isinstance(node, ast.arg):
-            names.add(node.arg)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            names.add(node.name)
-    return frozenset(names)
-
-
 class _Builder:
-    """Walks a tree in evaluation order, collecting labels and edges."""
+    """Walks a tree in the order of evaluation, collecting labels and edges."""
 
-    def __init__(self, bound: frozenset[str]) -> None:
-        self.bound = bound
+    def __init__(self) -> None:
         self.labels: list[str] = []
+        self.names: dict[int, str] = {}  # identifiers by node
         self.edges: dict[tuple[int, int, int], None] = {}
         self.last_binding: dict[str, int] = {}
-        self.waiting: dict[str, list[int]] = {}
+        self.waiting: dict[str, list[int]] = {}  # uses in open loops, of names not bound yet
         self.open_loops = 0
 
     def build(self, tree: ast.Module) -> ProgramGraph | None:
         # (node, consumer, edge kind); None closes a loop.
-        stack: list[tuple[ast.AST | None, int, int]] = [(tree, -1, _OPERAND)]
+        stack: list[tuple[ast.AST | None, int, int]] = [
+            (statement, -1, _OPERAND) for statement in reversed(tree.body)
+        ]
         while stack:
             node, consumer, kind = stack.pop()
             if node is None:
@@ -146,94 +157,62 @@ class _Builder:
                 if not self.open_loops:
                     self.waiting.clear()
                 continue
-            if len(self.labels) > NODE_LIMIT:
+            index = len(self.labels)
+            if index == NODE_LIMIT:
                 return None
-            own = self._add(node, consumer, kind)
-            inside = own if own >= 0 else consumer
-            if isinstance(node, _LOOPS):
+            label, children = _read(node)
+            self.labels.append(label)
+            if consumer >= 0:
+                governs = kind == _CONTROL
+                edge = (kind, consumer, index) if governs else (kind, index, consumer)
+                self.edges[edge] = None
+            if isinstance(node, ast.Name):
+                self._name(node.id, index, binds=not isinstance(node.ctx, ast.Load))
+            elif isinstance(node, ast.arg):
+                self._name(node.arg, index, binds=True)
+            elif isinstance(node, ast.ExceptHandler) and node.name:
+                self._name(node.name, index, binds=True)
+            elif isinstance(node, _LOOPS):
                 self.open_loops += 1
                 stack.append((None, -1, _OPERAND))
-            for child, child_kind in reversed(_children(node)):
-                stack.append((child, inside, child_kind))
+            stack.extend((child, index, child_kind) for child, child_kind in reversed(children))
+        for index, name in self.names.items():
+            if name not in self.last_binding:
+                self.labels[index] = f"name {name}"
         return ProgramGraph(tuple(self.labels), tuple(self.edges))
 
-    def _add(self, node: ast.AST, consumer: int, kind: int) -> int:
-        if isinstance(node, _SKIPPED):
-            return -1
-        index = len(self.labels)
-        name = _name_of(node)
-        binds = isinstance(node, (ast.arg, ast.ExceptHandler)) or (
-            isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
-        )
-        self.labels.append(_label(node, name in self.bound))
-        if consumer >= 0:
-            governs = kind == _CONTROL
-            edge = (kind, consumer, index) if governs else (kind, index, consumer)
-            self.edges[edge] = None
-        if name is not None and name in self.bound:
-            if name in self.last_binding:
-                self.edges[(_DEFINITION, self.last_binding[name], index)] = None
-            elif not binds and self.open_loops:
-                self.waiting.setdefault(name, []).append(index)
-            if binds:
-                for use in self.waiting.pop(name, []):
-                    self.edges[(_DEFINITION, index, use)] = None
-                self.last_binding[name] = index
-        return index
+    def _name(self, name: str, index: int, *, binds: bool) -> None:
+        self.names[index] = name
+        if name in self.last_binding:
+            self.edges[(_DEFINITION, self.last_binding[name], index)] = None
+        elif not binds and self.open_loops:
+            self.waiting.setdefault(name, []).append(index)
+        if binds:
+            for use in self.waiting.pop(name, ()):
+                self.edges[(_DEFINITION, index, use)] = None
+            self.last_binding[name] = index
 
 
-def _children(node: ast.AST) -> list[tuple[ast.AST, int]]:
-    """Children in the order they are evaluated (bindings after what they bind), with edge kinds."""
-    if isinstance(node, (ast.ListComp, ast.SetComp, ast.GeneratorExp)):
-        ordered = [*node.generators, node.elt]
-        return [(child, _OPERAND) for child in ordered]
-    if isinstance(node, ast.DictComp):
-        return [(child, _OPERAND) for child in (*node.generators, node.key, node.value)]
-    if isinstance(node, ast.comprehension):
-        return [(child, _OPERAND) for child in (node.iter, node.target, *node.ifs)]
-    found: list[tuple[ast.AST, int]] = []
-    fields = dict(ast.iter_fields(node))
-    for late in ("target", "targets"):
-        if late in fields and "value" in fields:
-            fields[late] = fields.pop(late)  # x = f(x): the right side is read first
-    if "iter" in fields:
-        fields = {"iter": fields.pop("iter"), **fields}
-    for field, value in fields.items():
-        governed = isinstance(node, _COMPOUND) and field in ("body", "orelse", "finalbody")
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST):
-                found.append((child, _CONTROL if governed or _is_handler(child) else _OPERAND))
-    return found
+def _read(node: ast.AST) -> tuple[str, list[tuple[ast.AST, int]]]:
+    """The label of a node, and its children in the order they are evaluated, with edge kinds.
 
-
-def _is_handler(node: ast.AST) -> bool:
-    return isinstance(node, ast.ExceptHandler)
-
-
-def _name_of(node: ast.AST) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.arg):
-        return node.arg
-    return node.name if isinstance(node, ast.ExceptHandler) else None
-
-
-def _label(node: ast.AST, is_local: bool) -> str:
-    """Kind and payload of a node; the payload is every plain field and every operator."""
+    The label is the kind and every plain field and operator, but no name a program may choose.
+    """
     kind = type(node).__name__
     if isinstance(node, ast.Name):
-        return "variable" if is_local else f"name {node.id}"
-    if isinstance(node, ast.arg):
-        return "argument"
+        return "variable", []
     if isinstance(node, ast.Constant):
-        return f"{type(node.value).__name__} {literal_text(node.value)}"
-    payload = []
-    for field, value in ast.iter_fields(node):
-        if field == "name" and is_local:
-            continue
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, (ast.operator, ast.unaryop, ast.boolop, ast.cmpop)):
-                payload.append(type(one).__name__)
-            elif one is not None and not isinstance(one, ast.AST):
-                payload.append(str(one))
-    return " ".join([kind, *payload])
+        return f"{type(node.value).__name__} {literal_text(node.value)}", []
+    label = kind
+    children: list[tuple[ast.AST, int]] = []
+    for field in _ORDER.get(kind, node._fields):
+        value = getattr(node, field, None)
+        edge = _CONTROL if field in _GOVERNED and isinstance(node, _COMPOUND) else _OPERAND
+        for one in value if isinstance(value, list) else (value,):
+            if isinstance(one, _PAYLOAD):
+                label += f" {type(one).__name__}"
+            elif isinstance(one, ast.AST):
+                children.append((one, edge))
+            elif one is not None and field not in _CHOSEN:
+                label += f" {one}"
+    return label, children

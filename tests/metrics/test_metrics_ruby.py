@@ -109,6 +109,13 @@ def test_graph_arithmetic_by_hand() -> None:
     assert graph_similarity(one, graph("")) == 0.0
 
 
+def test_graph_similarity_is_symmetric() -> None:
+    graphs = [graph(text) for text in PROGRAMS]
+    for a in graphs:
+        for b in graphs:
+            assert graph_similarity(a, b) == graph_similarity(b, a)
+
+
 def test_definition_edges_tell_which_variable_is_used() -> None:
     straight = graph("a = f()\nb = g()\nh(a)")
     crossed = graph("a = f()\nb = g()\nh(b)")
