@@ -149,18 +149,25 @@ class _ChunkedHead(torch.autograd.Function):
             ctx.save_for_backward(slopes, entropy_slopes)
         else:
             ctx.save_for_backward(hidden, weight, bias, labels, normalisers, entropy)
-        ctx.kept, ctx.temperature, ctx.with_entropy = keep, temperature, with_entropy
+        ctx.set_materialize_grads(False)  # None for an entropy that is only logged
+        ctx.kept, ctx.temperature = keep, temperature
         ctx.chunk_elements = chunk_size * weight.shape[0]
         return log_probs, entropy
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad_log_probs: Tensor, grad_entropy: Tensor) -> tuple[Any, ...]:
+    def backward(
+        ctx: Any, grad_log_probs: Tensor | None, grad_entropy: Tensor | None
+    ) -> tuple[Any, ...]:
         nothing = (None,) * 5
+        if grad_log_probs is None:
+            if grad_entropy is None:
+                return None, None, None, *nothing
+            grad_log_probs = torch.zeros_like(grad_entropy)
         if ctx.kept:
             slopes, entropy_slopes = ctx.saved_tensors
             grad = slopes * grad_log_probs[:, None]
-            if ctx.with_entropy:
+            if grad_entropy is not None:
                 grad += entropy_slopes * grad_entropy[:, None]
             return grad.to(slopes.dtype), None, None, *nothing
         hidden, weight, bias, labels, normalisers, entropy = ctx.saved_tensors
@@ -169,7 +176,7 @@ class _ChunkedHead(torch.autograd.Function):
         grad_weight = torch.empty_like(weight) if need_weight else None
         grad_bias = torch.empty_like(bias) if need_bias else None
         upstream = grad_log_probs[:, None] / ctx.temperature
-        slope = grad_entropy[:, None] / ctx.temperature
+        slope = None if grad_entropy is None else grad_entropy[:, None] / ctx.temperature
         vocabulary = weight.shape[0]
         block = max(256, ctx.chunk_elements // max(hidden.shape[0], 1))
         for start in range(0, vocabulary, block):
@@ -178,7 +185,7 @@ class _ChunkedHead(torch.autograd.Function):
                 hidden, weight[part], None if bias is None else bias[part], ctx.temperature
             )
             log_p.sub_(normalisers[:, None])
-            if ctx.with_entropy:
+            if slope is not None:
                 p = log_p.exp()
                 grad = log_p.add_(entropy[:, None]).mul_(-slope).sub_(upstream).mul_(p)
             else:

@@ -85,6 +85,31 @@ def test_a_frozen_head_gives_the_same_gradient(
     assert_close(ours.grad, theirs.grad, tolerance=FLOAT64)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("used", ["log_probs", "entropy"])
+def test_one_of_the_two_results_may_be_left_unused(
+    head: tuple[Tensor, ...], frozen: bool, used: str
+) -> None:
+    hidden, weight, _, labels = head
+    ours, theirs = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    heads = [weight.clone().requires_grad_(not frozen) for _ in range(2)]
+    results = dict(
+        zip(
+            ("log_probs", "entropy"),
+            response_log_probs(ours, heads[0], labels, with_entropy=True),
+            strict=True,
+        )
+    )
+    expected = dict(
+        zip(("log_probs", "entropy"), naive(theirs, heads[1], None, labels, 1.0), strict=True)
+    )
+    weighted_sum(results[used], None).backward()
+    weighted_sum(expected[used], None).backward()
+    assert_close(ours.grad, theirs.grad, tolerance=FLOAT64)
+    if not frozen:
+        assert_close(heads[0].grad, heads[1].grad, tolerance=FLOAT64)
+
+
 def test_only_the_weight_may_need_a_gradient(head: tuple[Tensor, ...]) -> None:
     hidden, weight, _, labels = head
     ours, theirs = weight.clone().requires_grad_(), weight.clone().requires_grad_()
