@@ -161,3 +161,13 @@ def test_overrides_apply_left_to_right_and_copy() -> None:
 def test_a_wrong_override_is_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         apply_overrides(get_preset("fast"), [override])
+
+
+def test_the_examples_load(repository: Path) -> None:
+    """Every configuration in examples/ is valid over the default preset."""
+    paths = [
+        p for p in (repository / "examples").iterdir() if p.suffix in (".yaml", ".yml", ".json")
+    ]
+    assert paths
+    for path in paths:
+        assert isinstance(load_config(path, base=get_preset("fast")), ModernRLHFConfig)
