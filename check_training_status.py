@@ -1,5 +1,4 @@
-"""Say where a training run is: `python check_training_status.py [OUTPUT_DIR]` (default
-modern_outputs).
+"""Say where a training run is: `python check_training_status.py [OUTPUT_DIR]`.
 
 Exit code 0 when there is a run to speak of, 1 when there is none. Reads files only; a run is not
 disturbed. `modern-rlhf status` says the same.

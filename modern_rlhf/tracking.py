@@ -232,8 +232,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def read_rollouts(path: Path) -> list[dict[str, Any]]:
-    """The episodes of rollouts.jsonl, as `read_metrics` reads; `iterate_lines` needs less
-    memory."""
+    """The episodes of rollouts.jsonl, read likewise; `iterate_lines` needs less memory."""
     return list(iterate_lines(path))
 
 

@@ -1,8 +1,8 @@
-"""What lies inside one checkpoint or model folder: tensor files, and the manifest that vouches for
-them.
+"""What lies inside a checkpoint or model folder: tensor files, and a manifest to check them by.
 
 `manifest.json` lists every file with its size and SHA-256, and carries a digest of itself, so that
 a flipped byte anywhere, the manifest included, is seen. A folder without one was never finished.
+Nothing is fsynced here: the `atomic_directory` around every writer does that once, for all files.
 Knows nothing of steps, retention or training: see `checkpoint.store`.
 """
 
@@ -31,15 +31,15 @@ _CHUNK = 1 << 22
 
 
 def write_manifest(folder: Path, **fields: Any) -> None:
-    """Write `manifest.json` over all files under `folder`, with `fields` beside the list. Call it
-    last."""
+    """Write `manifest.json` over all files under `folder`, `fields` included. Call it last."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / MANIFEST:
             name = path.relative_to(folder).as_posix()
             files[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
     manifest = {"schema": SCHEMA, **fields, "files": files}
-    write_json(folder / MANIFEST, {**manifest, "digest": _digest(manifest)})
+    content = {**manifest, "digest": _digest(manifest)}
+    write_json(folder / MANIFEST, content, durable=False)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -69,8 +69,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> list[str]:
-    """What is wrong with a checkpoint or `final_model` folder, one line each; empty when all is
-    well.
+    """What is wrong with a checkpoint or `final_model` folder, one line each; [] for nothing.
 
     Every file is read in full and compared with its size and SHA-256.
     """
@@ -108,7 +107,7 @@ def write_part(folder: Path, part: str, tensors: Mapping[str, torch.Tensor], ske
     path = folder / f"{part}.safetensors"
     with tensor_errors(path):
         save_file({name: tensor.cpu() for name, tensor in tensors.items()}, path)
-    write_json(folder / f"{part}.json", {"schema": SCHEMA, "state": skeleton})
+    write_json(folder / f"{part}.json", {"schema": SCHEMA, "state": skeleton}, durable=False)
 
 
 def read_part(folder: Path, part: str) -> Any:
@@ -130,8 +129,7 @@ def read_part(folder: Path, part: str) -> Any:
 
 
 def write_final_model(folder: Path, save: Callable[[Path], None]) -> Path:
-    """Write `final_model/` (what `save` puts into the folder it is given, and a manifest)
-    atomically.
+    """Write `final_model/` atomically: what `save` puts into the folder it gets, and a manifest.
 
     Args:
         folder: the stage's folder, or the `final_model` folder itself; an earlier one is replaced.
@@ -154,8 +152,7 @@ def write_final_model(folder: Path, save: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def tensor_errors(path: Path) -> Iterator[None]:
-    """Turn the error that safetensors raises for a full disk (no `OSError`) into an
-    `OutputError`."""
+    """Turn safetensors' error for a full disk, which is no `OSError`, into an `OutputError`."""
     try:
         yield
     except SafetensorError as error:

@@ -117,8 +117,7 @@ def pack(state: Any) -> tuple[dict[str, torch.Tensor], Any]:
 
 
 def describe_tensors(state: Any) -> dict[str, list[Any]]:
-    """`{place: [dtype, shape]}` of every torch tensor in `state`: what two models are compared
-    by."""
+    """`{place: [dtype, shape]}` of every torch tensor: what two models are compared by."""
     found: dict[str, list[Any]] = {}
     _describe(state, "", found)
     return found

@@ -241,8 +241,7 @@ class CheckpointStore:
         return LoadedCheckpoint(step=step, state=state, path=path, metric=manifest["metric"])
 
     def load_latest(self, expected: Mapping[str, Any] | None = None) -> LoadedCheckpoint | None:
-        """The newest checkpoint that verifies (see `load` for `expected`); None when there is none
-        at all.
+        """The newest checkpoint that verifies (`expected`: see `load`); None without any.
 
         Every newer one that does not is named in a warning and in `.skipped`.
 
@@ -253,8 +252,7 @@ class CheckpointStore:
         return self._first_good(list(reversed(self.steps())), expected, self._missing_latest())
 
     def best(self, expected: Mapping[str, Any] | None = None) -> LoadedCheckpoint | None:
-        """The checkpoint with the best metric that verifies; None when no checkpoint has a
-        metric."""
+        """The verified checkpoint with the best metric; None when none has a metric."""
         self._recover()
         return self._first_good(self._ranked(self.steps()), expected, [])
 

@@ -1,5 +1,4 @@
-"""Series for plots out of the lines of metrics.jsonl. Pure functions of lists; nothing is drawn
-here."""
+"""Series for plots out of the lines of metrics.jsonl: pure functions, nothing is drawn here."""
 
 from __future__ import annotations
 

@@ -145,8 +145,7 @@ def all_metrics_by_epoch(
 def target_achievement(
     models: Mapping[str, Mapping[str, Mapping[str, Any]]], targets: Mapping[str, float]
 ) -> bytes | None:
-    """`target_achievement.png`: the last model's value against each target, the others beside
-    it."""
+    """`target_achievement.png`: the last model against each target, the others beside it."""
     known = [name for name in MODELS if name in models]
     if not known or not targets:
         return None

@@ -1,5 +1,4 @@
-"""Plots of what the training loops log: SFT, the RLHF stage, and the reward model with its
-evaluation.
+"""Plots of what the training loops log: SFT, the RLHF stage, and the reward model.
 
 A panel shows the keys it knows and is left out when none of them was logged; whatever was logged
 and has no panel of its own goes to a figure of details, so that nothing logged stays invisible.
@@ -34,8 +33,7 @@ from modern_rlhf.report.style import (
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: the logged keys (regular expressions, whole key) that share an axis and its
-    unit."""
+    """One panel: the logged keys (as regular expressions) that share an axis and its unit."""
 
     title: str
     keys: tuple[str, ...]

@@ -198,8 +198,7 @@ def atomic_directory(final: str | os.PathLike[str], *, replace: bool = False) ->
 
 
 def recover_replaced(final: Path) -> None:
-    """Undo a replacement of `final` that was killed between its two renames, or finish one after
-    them."""
+    """Undo a replacement of `final` that was killed half way, or finish one killed later."""
     for aside in sorted(final.parent.glob(f"{glob_escape(final.name)}{REPLACED}*")):
         if final.exists():
             LOGGER.info("removing %s, replaced by a run that was killed meanwhile", aside)

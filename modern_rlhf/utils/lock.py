@@ -32,8 +32,7 @@ _UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 
 
 class RunLock:
-    """Exclusive use of an output folder, from `acquire` (or `with`) to `release` or the process's
-    end.
+    """Exclusive use of an output folder, until `release` or the end of the process.
 
     Raises:
         OutputError: another process holds the folder, or it cannot be written.

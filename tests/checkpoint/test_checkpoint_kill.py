@@ -1,5 +1,4 @@
-"""SIGKILL at random moments of a save, and two processes on one folder: real processes, real
-signals."""
+"""SIGKILL at any moment of a save, two processes on one folder: real processes and signals."""
 
 from __future__ import annotations
 

@@ -203,8 +203,7 @@ def test_nothing_to_draw_is_none() -> None:
 
 
 def test_colours_are_told_apart_without_red_and_green() -> None:
-    """Okabe-Ito colours keep a distance also as a deuteranope sees them (Vienot 1999, linear
-    RGB)."""
+    """The colours keep a distance also as a deuteranope sees them (Vienot 1999, linear RGB)."""
 
     def seen(colour: str) -> tuple[float, float, float]:
         r, g, b = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))

@@ -1,5 +1,4 @@
-"""The closing table, samples.md, the curves and the HTML page: right numbers, and no way to
-attack."""
+"""The closing table, samples.md, curves and the HTML page: right numbers, no way to attack."""
 
 from __future__ import annotations
 
