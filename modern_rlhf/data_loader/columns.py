@@ -17,7 +17,7 @@ from modern_rlhf.records import Message
 
 PROMPT = ("prompt", "instruction", "question", "input", "intent")
 RESPONSE = ("response", "answer", "output", "completion", "best_answer", "snippet")
-GROUP = ("group_id", "question_id", "ID")
+GROUP = ("group_id", "question_id")  # not `id`: that numbers rows, and rows are never split by
 CHOSEN = ("chosen", "preferred_answer")
 REJECTED = ("rejected", "other_answer")
 MESSAGES = ("messages", "conversations", "conversation")

@@ -25,12 +25,12 @@ def group_id_of(item: Any) -> str:
     """What a record is split by: its group id, a task's id, else its normalised prompt."""
     if isinstance(item, Task):
         return item.task_id
-    return item.group_id or group_of_prompt(item.prompt)
+    return str(item.group_id) or group_of_prompt(item.prompt)
 
 
 def prompt_of(item: Any) -> str:
     """The prompt text of any record."""
-    return item.prompt
+    return str(item.prompt)
 
 
 def answer_of(item: Any) -> str:

@@ -175,8 +175,10 @@ def _chat(tokenizer: Any, messages: Sequence[Message], *, answer_follows: bool) 
         raise ModelError("chat templates need the package jinja2 (pip install jinja2)") from error
     turns = [{"role": turn.role, "content": turn.content} for turn in messages]
     try:
-        return tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=answer_follows
+        return str(
+            tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=answer_follows
+            )
         )
     except TemplateError as error:
         raise ModelError(

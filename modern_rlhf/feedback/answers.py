@@ -51,7 +51,7 @@ def read_answers(path: str | os.PathLike[str]) -> list[Side]:
         DataError: unreadable, a broken line, or a line without question or answer.
     """
     file = Path(path)
-    sides = []
+    sides: list[Side] = []
     numbers: dict[str, int] = {}
     for number, line in enumerate(decoded_lines(file), start=1):
         if not line.strip():
@@ -193,7 +193,8 @@ class Sampler:
 
 def _first(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     for name in names:
-        if isinstance(row.get(name), str) and row[name].strip():
-            return row[name]
+        text = row.get(name)
+        if isinstance(text, str) and text.strip():
+            return text
     found = ", ".join(map(str, row)) or "none"
     raise DataError(f"{where}: expected text under one of {', '.join(names)}; keys found: {found}")

@@ -124,7 +124,7 @@ def build_app(room: RatingRoom, *, host: str, port: int) -> Any:
         from fastapi import FastAPI
         from starlette.concurrency import run_in_threadpool
         from starlette.responses import HTMLResponse, RedirectResponse, Response
-        from starlette.routing import Route
+        from starlette.routing import BaseRoute, Route
     except ImportError as error:
         raise ConfigError(_MISSING) from error
 
@@ -202,7 +202,7 @@ def build_app(room: RatingRoom, *, host: str, port: int) -> Any:
         return run
 
     allowed = _allowed_hosts(host, port)
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/", guarded(start_page, "GET"), methods=["GET"]),
         Route("/start", guarded(start, "POST"), methods=["POST"]),
         Route("/leave", guarded(leave, "POST"), methods=["POST"]),
@@ -270,7 +270,7 @@ async def _fields(request: Any) -> dict[str, str]:
 
 
 def _session_id(request: Any) -> str:
-    return request.cookies.get(COOKIE, "")
+    return str(request.cookies.get(COOKIE, ""))
 
 
 def _check_origin(request: Any, allowed: frozenset[str] | None, *, changes: bool) -> None:

@@ -112,6 +112,12 @@ def test_rows_without_an_id_are_grouped_by_their_normalised_prompt(write):
     assert groups[0] == groups[1] != groups[2]
 
 
+def test_a_row_number_is_no_group(write):
+    rows = [{"id": n, "ID": n, "prompt": "same", "response": str(n)} for n in range(3)]
+    groups = {d.group_id for d in load_demonstrations(write("a.jsonl", rows)).items}
+    assert len(groups) == 1
+
+
 def test_line_ends_of_windows_become_plain(write):
     (item,) = load_demonstrations(write("a.jsonl", [{"prompt": "p", "response": "a\r\nb"}])).items
     assert item.response == "a\nb"
