@@ -24,7 +24,8 @@ from modern_rlhf.feedback.sessions import Mode, RatingRoom, Refused
 from modern_rlhf.utils.paths import resolve_path
 
 MAX_BODY = 64 * 1024
-MAX_DRAINED = 8 * 1024 * 1024  # an answer sent before the request is read does not reach the browser
+# A browser shows no answer that is sent before its request was read, so this much is read and dropped.
+MAX_DRAINED = 8 * 1024 * 1024
 MAX_FIELDS = 32
 COOKIE = "modern_rlhf_rater"
 
