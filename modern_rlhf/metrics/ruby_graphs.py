@@ -44,9 +44,8 @@ _COMPOUND = (
     ast.ExceptHandler,
 )
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
-_PAYLOAD = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+_PAYLOAD = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 _GOVERNED = ("body", "orelse", "finalbody", "handlers")
-_CHOSEN = ("arg", "type_comment")
 # Bindings come after what they bind: `x = f(x)` reads the old x.
 _ORDER: dict[str, tuple[str, ...]] = {
     "Assign": ("value", "targets"),
@@ -203,9 +202,13 @@ def _read(node: ast.AST) -> tuple[str, list[tuple[ast.AST, int]]]:
         return "variable", []
     if isinstance(node, ast.Constant):
         return f"{type(node.value).__name__} {literal_text(node.value)}", []
+    if isinstance(node, ast.arg):
+        return "argument", [(node.annotation, _OPERAND)] if node.annotation else []
     label = kind
     children: list[tuple[ast.AST, int]] = []
     for field in _ORDER.get(kind, node._fields):
+        if field in ("ctx", "type_comment"):
+            continue
         value = getattr(node, field, None)
         edge = _CONTROL if field in _GOVERNED and isinstance(node, _COMPOUND) else _OPERAND
         for one in value if isinstance(value, list) else (value,):
@@ -213,6 +216,6 @@ def _read(node: ast.AST) -> tuple[str, list[tuple[ast.AST, int]]]:
                 label += f" {type(one).__name__}"
             elif isinstance(one, ast.AST):
                 children.append((one, edge))
-            elif one is not None and field not in _CHOSEN:
+            elif one is not None:
                 label += f" {one}"
     return label, children
