@@ -94,7 +94,7 @@ FAMILIES = (
             "a list of the numbers of {a} that are {c} {o} {e}",
         ),
         body="return [x for x in {a} if {c} {o} {e}]",
-        valid=lambda v: v["c"].code[:4] != v["e"].code[:4],
+        valid=lambda v: v["c"].code[:3] != v["e"].code[:3],
     ),
     Family(
         name="comp_count_two",
@@ -113,7 +113,7 @@ FAMILIES = (
             "the count of entries of {a} being {c} {o} {e}",
         ),
         body="return sum(1 for x in {a} if {c} {o} {e})",
-        valid=lambda v: v["c"].code[:4] != v["e"].code[:4],
+        valid=lambda v: v["c"].code[:3] != v["e"].code[:3],
         unseen=True,
     ),
     Family(
