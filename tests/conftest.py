@@ -7,6 +7,7 @@ clients offline, plots without a screen. Sub-processes of tests inherit all of i
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,11 @@ os.environ.update(
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+
+# A suite started in a shell's background, as CI may do it, inherits an ignored Ctrl-C, and so would
+# the processes that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
