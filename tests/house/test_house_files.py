@@ -18,7 +18,9 @@ from modern_rlhf.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 
-INDEX_HOSTS = re.compile(r"py" + r"pi\.(org|io)|python" + r"hosted|--extra-index|--index-url", re.I)
+INDEX_HOSTS = re.compile(
+    r"py" + r"pi\.(org|io)|python" + r"hosted|--ex" + r"tra-index|--in" + r"dex-url", re.I
+)
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(wo" + r"rk|ro" + r"ot/\.\w+|farm)/")
 HOMES = re.compile(r"(?<![\w.])/(ho" + r"me|Users)/[a-z]\w+/")
 DATA = ("datasets_for_training/", "datasets_for_eval/", "evaluation_results_server/")
