@@ -77,9 +77,7 @@ class ExecutionReward:
         for index, (prompt, code) in enumerate(zip(batch.prompts, codes, strict=True)):
             if prompt.task is not None and prompt.task.tests:
                 programs.append(
-                    program_for(
-                        prompt.task, code, timeout=self.timeout, trace=self.trace_credit
-                    )
+                    program_for(prompt.task, code, timeout=self.timeout, trace=self.trace_credit)
                 )
                 places.append(index)
         found = self.executor.run(programs) if programs else []
@@ -168,7 +166,8 @@ def execution_score(result: ExecutionResult, *, kind: Kind) -> float | None:
 
 
 def trace_detail(code: str, result: ExecutionResult) -> dict[str, Any] | None:
-    """What the credit assignment needs: the code as run, its lines never reached, the failing one."""
+    """What the credit assignment needs: the code as run, its lines never reached, the failing
+    one."""
     if result.trace is None:
         return None
     return {

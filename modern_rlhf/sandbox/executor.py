@@ -1,9 +1,9 @@
 """`SandboxExecutor`: judges generated programs in processes the trainer never forks.
 
-The trainer starts one clean interpreter (exec, never a fork of its own memory), the coordinator, and
-speaks to it over pipes in JSON frames. The coordinator owns the workers, which own everything else
-(`runtime/`). If the trainer dies, the pipe ends and all of it goes. If the coordinator dies, the
-executor starts another and hands in again what had no result yet.
+The trainer starts one clean interpreter (exec, never a fork of its own memory), the coordinator,
+and speaks to it over pipes in JSON frames. The coordinator owns the workers, which own everything
+else (`runtime/`). If the trainer dies, the pipe ends and all of it goes. If the coordinator dies,
+the executor starts another and hands in again what had no result yet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 from modern_rlhf.errors import SandboxError
 from modern_rlhf.sandbox.doctor import SandboxReport
 from modern_rlhf.sandbox.runtime.frames import FrameError, PeerClosed, read_body, unpack, write_all
+from modern_rlhf.sandbox.scripted import ScriptedExecutor
 from modern_rlhf.sandbox.types import (
     TRANSPORTS,
     VERDICTS,
@@ -34,7 +35,6 @@ from modern_rlhf.sandbox.types import (
     Program,
     Progress,
     Trace,
-    Verdict,
 )
 
 __all__ = ["Executor", "SandboxExecutor", "ScriptedExecutor"]
@@ -77,6 +77,7 @@ class SandboxExecutor:
         files: entries the scratch folder may hold.
         packages: folders added to the programs' `sys.path`, readable to them (e.g. for numpy, which
             wants `memory_mb=768`).
+        fork: False starts an interpreter a program, as on platforms that cannot fork; for tests.
 
     Usable from several threads. Not usable after a fork in the child, and not picklable.
 
@@ -96,9 +97,12 @@ class SandboxExecutor:
         disk_mb: int = 64,
         files: int = 2048,
         packages: Sequence[str] = (),
+        fork: bool | None = None,
     ) -> None:
         if workers is not None and workers < 1:
-            raise SandboxError(f"workers={workers}: at least 1 is needed; leave it out for one a core")
+            raise SandboxError(
+                f"workers={workers}: at least 1 is needed; leave it out for one a core"
+            )
         if timeout <= 0 or memory_mb < 32 or output_limit < 0 or disk_mb < 1 or files < 16:
             raise SandboxError(
                 f"timeout={timeout}, memory_mb={memory_mb}, output_limit={output_limit}, "
@@ -106,7 +110,9 @@ class SandboxExecutor:
                 "output_limit >= 0, disk_mb >= 1 and files >= 16"
             )
         if not 0 <= min_layer <= 2 or not 0 <= max_layer <= 2:
-            raise SandboxError(f"min_layer={min_layer}, max_layer={max_layer}: layers are 0, 1 and 2")
+            raise SandboxError(
+                f"min_layer={min_layer}, max_layer={max_layer}: layers are 0, 1 and 2"
+            )
         self.workers = workers or default_workers()
         self.timeout = float(timeout)
         self.min_layer = min_layer
@@ -121,6 +127,7 @@ class SandboxExecutor:
             "file_mb": 8,
             "extra": [os.path.abspath(path) for path in packages],
             "boot": _BOOT,
+            "fork": hasattr(os, "fork") if fork is None else fork,
         }
         self._lock = threading.Condition()
         self._sending = threading.Lock()
@@ -403,63 +410,3 @@ def _result(data: dict[str, Any] | None, failure: str) -> ExecutionResult:
             failing=trace["failing"],
         )
     return ExecutionResult(**known)
-
-
-class ScriptedExecutor:
-    """The fake: verdicts from a list (repeated) or from a function of the program. No processes.
-
-    A verdict is a name or a whole `ExecutionResult`. `programs` records all that was asked.
-    """
-
-    def __init__(
-        self,
-        verdicts: Sequence[Verdict | ExecutionResult]
-        | Callable[[Program], Verdict | ExecutionResult],
-    ) -> None:
-        self._verdicts = verdicts
-        self.programs: list[Program] = []
-        self.closed = False
-
-    def run(
-        self, programs: Sequence[Program], *, progress: Progress | None = None
-    ) -> list[ExecutionResult]:
-        """One result a program, in order.
-
-        Raises:
-            SandboxError: the executor was closed.
-        """
-        if self.closed:
-            raise SandboxError("the executor is closed; make a new one")
-        results = []
-        for done, program in enumerate(programs, start=1):
-            if callable(self._verdicts):
-                verdict = self._verdicts(program)
-            else:
-                verdict = self._verdicts[len(self.programs) % len(self._verdicts)]
-            self.programs.append(program)
-            results.append(self._expand(verdict, program))
-            if progress is not None:
-                progress(done, len(programs))
-        return results
-
-    def _expand(self, verdict: Verdict | ExecutionResult, program: Program) -> ExecutionResult:
-        if isinstance(verdict, ExecutionResult):
-            return verdict
-        count = 1 if isinstance(program.tests, str) else max(1, len(program.tests))
-        passed = count if verdict == "pass" else 0
-        return ExecutionResult(verdict, passed, count, layer=0, loaded=verdict in ("pass", "fail"))
-
-    def close(self) -> None:
-        """Nothing to free."""
-        self.closed = True
-
-    def __enter__(self) -> ScriptedExecutor:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -2,9 +2,10 @@
 
 It strips what chat models put around code (Markdown fences, prose before and after), completes a
 bare body with the signature it was asked to continue, and keeps the imports and helpers of the
-prompt that a rewritten function still needs. It repairs nothing: code that does not parse comes back
-as it was found. It never executes or compiles anything and is linear in the text, with a bounded
-number of parses of at most `MAX_PARSED` characters, so a megabyte of brackets costs milliseconds.
+prompt that a rewritten function still needs. It repairs nothing: code that does not parse comes
+back as it was found. It never executes or compiles anything and is linear in the text, with a
+bounded number of parses of at most `MAX_PARSED` characters, so a megabyte of brackets costs
+milliseconds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _CODE_LINE = re.compile(
     r"(?:async\s+def|def|class|import|from|@|if|for|while|with|try|return|print\s*\(|[A-Za-z_]\w*"
     r"(?:\[[^\]]*\]|\.\w+)*\s*(?:=|\+=|\())"
 )
-_STRONG_LINE = re.compile(r"(?:async\s+def\s+\w|def\s+\w|class\s+\w|import\s+\w|from\s+\S+\s+import|@\w)")
+_STRONG_LINE = re.compile(
+    r"(?:async\s+def\s+\w|def\s+\w|class\s+\w|import\s+\w|from\s+\S+\s+import|@\w)"
+)
 _MARKS = (("</think>", ""), ("[PYTHON]", "[/PYTHON]"), ("[BEGIN]", "[DONE]"))
 _INLINE = re.compile(r"```(?:python\b|py\b)?[ \t]*([^`]+)```")
 _PROMPT_MARK = re.compile(r"^(?:>>>|\.\.\.)(?: |$)", re.MULTILINE)
@@ -36,8 +39,8 @@ _PROMPT_MARK = re.compile(r"^(?:>>>|\.\.\.)(?: |$)", re.MULTILINE)
 class Extracted:
     """The code, whether it differs from the completion, and what was done.
 
-    `how` joins steps with `+`: `as-is`, `tags`, `fence`, `open-fence`, `doctest`, `dedent`, `prose`,
-    `body`, `preamble`.
+    `how` joins steps with `+`: `as-is`, `tags`, `fence`, `open-fence`, `doctest`, `dedent`,
+    `prose`, `body`, `preamble`.
     """
 
     code: str
@@ -138,9 +141,7 @@ def _fenced(text: str, entry_point: str | None) -> tuple[str, str] | None:
     return code, "fence" if closed else "open-fence"
 
 
-def _complete(
-    code: str, prompt_code: str | None, entry_point: str | None
-) -> tuple[str, list[str]]:
+def _complete(code: str, prompt_code: str | None, entry_point: str | None) -> tuple[str, list[str]]:
     """Code that parses where that is possible: prose cut off, body joined to its signature."""
     defined = _defines(code, entry_point)
     if prompt_code and not defined:

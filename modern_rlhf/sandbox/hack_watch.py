@@ -1,9 +1,9 @@
 """Watching for reward hacking: signatures in generated code, and tasks that cannot be solved.
 
 The split judge cannot be fooled from inside a program, but attempts say what a policy is learning.
-`signatures` is pure: text and syntax tree, nothing is run. `impossible_tasks` ask for what no program
-can know; their pass rate is 0, and any other number means that the judge or the data is broken.
-Both numbers belong in `metrics.jsonl`; `alarms` says when they deserve a look.
+`signatures` is pure: text and syntax tree, nothing is run. `impossible_tasks` ask for what no
+program can know; their pass rate is 0, and any other number means that the judge or the data is
+broken. Both numbers belong in `metrics.jsonl`; `alarms` says when they deserve a look.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ def alarms(
 ) -> list[str]:
     """Lines for the log, the report and `honesty_assessment`; empty when nothing is suspicious.
 
-    An impossible task that passed is always one; a signature is one when its share rose by more than
-    `rise` over `before`, the shares of the untrained policy.
+    An impossible task that passed is always one; a signature is one when its share rose by more
+    than `rise` over `before`, the shares of the untrained policy.
     """
     found = []
     if impossible_pass_rate:

@@ -23,9 +23,9 @@ TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
 
 `auto`: by value; a mutated argument is copied back where the test drops the call's result; objects
 of the candidate's classes are opaque handles whose operators never see the tests' plain data.
-`copy`: as auto, and mutated arguments are always copied back. `handles`: as copy, and every operator
-of a handle runs in the candidate. `inprocess`: tests and candidate share one interpreter, which a
-hostile candidate can fool: the result is marked `weak_verdict`.
+`copy`: as auto, and mutated arguments are always copied back. `handles`: as copy, and every
+operator of a handle runs in the candidate. `inprocess`: tests and candidate share one interpreter,
+which a hostile candidate can fool: the result is marked `weak_verdict`.
 """
 
 
@@ -82,7 +82,8 @@ class ExecutionResult:
     """The verdict on one program.
 
     Attributes:
-        verdict: `pass` (all tests held), `fail` (wrong value or an exception), `timeout` (CPU limit,
+        verdict: `pass` (all tests held), `fail` (wrong value or an exception), `timeout` (CPU
+        limit,
             or stalled), `memory`, `output` (output, file or value flood), `crash` (process died or
             left), `syntax` (does not compile), `infra_error` (the executor failed: not scorable).
         tests_passed: tests that held.

@@ -7,10 +7,12 @@ else. Requests:
     {"calls": [[name, args, kwargs], ...]}         known in advance: one reply a call, in order
     {"op": "names", "names": [...]}                what the program defined under these names
     {"op": "call", "on": target, "args", "kwargs", "copy"}
-    {"op": "do", "what": operation, "args": [...]}   an operation on a handle: get, set, next, len ...
+    {"op": "do", "what": operation, "args": [...]}   an operation on a handle: get, set, next, len
+    ...
 
-A target is `{"name": n}` or a handle. Replies: `{"v": value}`, `{"e": exception}`; a call with `copy`
-adds `"m": {position: mutated argument}`; a callback into the tests is `{"cb": id, "args": ...}`.
+A target is `{"name": n}` or a handle. Replies: `{"v": value}`, `{"e": exception}`; a call with
+`copy` adds `"m": {position: mutated argument}`; a callback into the tests is `{"cb": id, "args":
+...}`.
 """
 
 from __future__ import annotations
@@ -61,12 +63,12 @@ def describe(error: BaseException) -> dict[str, Any]:
     kind = type(error)
     try:
         text = str(error)[:MAX_TEXT]
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - what a program raises is data
         text = ""
     try:
         args = Encoder()(list(error.args)) if len(text) < MAX_TEXT else None
         args = args if len(pack(args)) < 4 * MAX_TEXT else None
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - what a program raises is data
         args = None
     return {
         "type": str(kind.__name__)[:200],
@@ -110,9 +112,11 @@ class Candidate:
             self.numbers[id(value)] = number
         kind = type(value)
         form = "object"
-        if kind.__name__ in _ITERATORS and kind.__module__ == "builtins":
-            form = "iterator"
-        elif kind.__module__ == "itertools":
+        if (
+            kind.__name__ in _ITERATORS
+            and kind.__module__ == "builtins"
+            or kind.__module__ == "itertools"
+        ):
             form = "iterator"
         elif isinstance(value, type):
             form = "exception" if issubclass(value, BaseException) else "class"
@@ -149,7 +153,9 @@ class Candidate:
     def _send(self, message: Any) -> None:
         data = pack(message)
         if len(data) > MAX_REPLY:
-            data = pack({"e": {"type": "ValueRefused", "base": "", "text": "the value is too large"}})
+            data = pack(
+                {"e": {"type": "ValueRefused", "base": "", "text": "the value is too large"}}
+            )
         write_all(self.writing, data)
 
     # -- the program -------------------------------------------------------------------------
@@ -167,7 +173,7 @@ class Candidate:
         self.space = module.__dict__
         try:
             exec(compiled, self.space)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - what a program raises is data
             self._flush()
             return {"load": describe(error)}
         self._flush()
@@ -177,7 +183,7 @@ class Candidate:
         for name in ("stdout", "stderr"):
             try:
                 getattr(sys, name).flush()
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - what a program raises is data
                 continue
 
     def call(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -192,13 +198,17 @@ class Candidate:
         except LookupError:
             name = str(request["on"].get("name"))
             return {
-                "e": {"type": "NameError", "base": "NameError", "text": f"name '{name}' is not defined"}
+                "e": {
+                    "type": "NameError",
+                    "base": "NameError",
+                    "text": f"name '{name}' is not defined",
+                }
             }
         try:
             reply: dict[str, Any] = {"v": self.encode(target(*args, **kwargs))}
         except ValueRefused as error:
             return {"e": {"type": "ValueRefused", "base": "", "text": str(error)}}
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - what a program raises is data
             reply = {"e": describe(error)}
         finally:
             self._flush()
@@ -231,7 +241,7 @@ class Candidate:
             return {"v": self.encode(_OPERATIONS[request["what"]](*args))}
         except ValueRefused as error:
             return {"e": {"type": "ValueRefused", "base": "", "text": str(error)}}
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - what a program raises is data
             return {"e": describe(error)}
         finally:
             self._flush()

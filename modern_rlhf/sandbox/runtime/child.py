@@ -1,8 +1,8 @@
 """The first steps of a confined child: read the job, lower the limits, become what the job says.
 
-Roles: `candidate` (calls, see `candidate.py`), `stdio` (the program as a script), `tester` (tests of
-another process's candidate, see `tester.py`), `inprocess` (tests and program share this interpreter)
-and `probe` (tries what must not work, see `probes.py`).
+Roles: `candidate` (calls, see `candidate.py`), `stdio` (the program as a script), `tester` (tests
+of another process's candidate, see `tester.py`), `inprocess` (tests and program share this
+interpreter) and `probe` (tries what must not work, see `probes.py`).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def script(job: dict[str, Any], writing: int) -> int:
             getattr(sys.modules["threading"], "_shutdown")()  # noqa: B009
     except SystemExit as stop:
         code = exit_code(stop.code)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - what a program raises is data
         code = 1
         report(error, writing)
     getattr(atexit, "_run_exitfuncs")()  # noqa: B009

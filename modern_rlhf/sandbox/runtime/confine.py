@@ -118,13 +118,13 @@ class Confinement:
         self.rules = -1
 
     def settle(self, libc: ctypes.CDLL | None, *, file_mb: int) -> None:
-        """Confine this process as far as it can still do its work: fork, kill, empty the scratch."""
-        if resource is not None:
-            limit("RLIMIT_CORE", 0)
-            limit("RLIMIT_FSIZE", file_mb << 20)
-            limit("RLIMIT_NOFILE", OPEN_FILES)
-            for name in ("RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE", "RLIMIT_RTPRIO", "RLIMIT_NICE"):
-                limit(name, 0)
+        """Confine this process as far as it can still do its work: fork, kill, empty the
+        scratch."""
+        limit("RLIMIT_CORE", 0)
+        limit("RLIMIT_FSIZE", file_mb << 20)
+        limit("RLIMIT_NOFILE", OPEN_FILES)
+        for name in ("RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE", "RLIMIT_RTPRIO", "RLIMIT_NICE"):
+            limit(name, 0)
         if libc is None:
             return
         _drop_bounds(libc)

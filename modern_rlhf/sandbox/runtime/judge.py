@@ -6,80 +6,26 @@ here (`lower.py`) or in a tester process that it cannot reach.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any
 
 from modern_rlhf.sandbox.runtime import lower
 from modern_rlhf.sandbox.runtime.frames import DeadlinePassed, FrameError, PeerClosed
+from modern_rlhf.sandbox.runtime.outcome import Outcome
 from modern_rlhf.sandbox.runtime.processes import Child, End, Limits, Zygote, ZygoteLost, overrun
-from modern_rlhf.sandbox.runtime.values import ValueRefused
+from modern_rlhf.sandbox.runtime.scripts import cases, same_text
+from modern_rlhf.sandbox.runtime.spawning import SpawnZygote
 
 FIRST_LOOK = 0.05
 """Seconds before a child's clock is looked at; most programs are done long before."""
 MAX_REPLIES = 16 << 20
 """Bytes of replies one candidate may send."""
-MAX_LINES = 20000
 RECYCLE = 2000
 """Children after which a zygote is replaced."""
 
 
-class Outcome:
-    """What became of one judgement; `result` is what crosses to the trainer."""
-
-    def __init__(self, tests: int) -> None:
-        self.verdict = ""
-        self.passed, self.run = 0, tests
-        self.first: str | None = None
-        self.message, self.error = "", ""
-        self.loaded = False
-        self.weak = False
-        self.cpu = 0.0
-        self.output = b""
-        self.stdout = b""
-        self.line: int | None = None
-        self.trace: dict[str, Any] | None = None
-
-    def settle(self, verdict: str, message: str = "", error: str = "") -> None:
-        """The first verdict stands."""
-        if not self.verdict:
-            self.verdict, self.message, self.error = verdict, message, error
-
-    def note(self, message: dict[str, Any]) -> bool:
-        """Keep a line of a traced run; False for a message that is none."""
-        if self.trace is None or "trace" not in message:
-            return False
-        lines = message.get("lines")
-        if type(lines) is list and all(type(line) is int for line in lines):
-            self.trace["executable"] = lines
-        elif type(message.get("line")) is int and len(self.trace["executed"]) < MAX_LINES:
-            self.trace["executed"].append(message["line"])
-        return True
-
-    def failing_line(self, error: dict[str, Any]) -> None:
-        """Remember where in the program the first failure was raised."""
-        line = error.get("line")
-        if self.line is None and type(line) is int:
-            self.line = line
-
-    def result(self, started: float, layer: int) -> dict[str, Any]:
-        """As a frame."""
-        return {
-            "verdict": self.verdict,
-            "tests_passed": self.passed,
-            "tests_run": self.run,
-            "first_failing": self.first,
-            "cpu_seconds": round(self.cpu, 6),
-            "wall_seconds": round(time.monotonic() - started, 6),
-            "output": self.output.decode("utf-8", "replace"),
-            "weak_verdict": self.weak,
-            "layer": layer,
-            "message": self.message,
-            "error_type": self.error,
-            "loaded": self.loaded,
-            "trace": self.trace,
-        }
+AnyZygote = Zygote | SpawnZygote
 
 
 class Judge:
@@ -88,15 +34,16 @@ class Judge:
     def __init__(self, spec: dict[str, Any], boot: str) -> None:
         self.spec, self.boot = spec, boot
         self.candidates = self._zygote("candidate")
-        self.testers: Zygote | None = None
+        self.testers: AnyZygote | None = None
         self.plans: dict[tuple[Any, ...], lower.Lowered | None] = {}
         self.next: Child | None = self.candidates.fork()
 
-    def _zygote(self, name: str) -> Zygote:
+    def _zygote(self, name: str) -> AnyZygote:
         spec = {**self.spec, "role": name}
         spec["scratch"] = os.path.join(spec["scratch"], name)
         os.makedirs(spec["scratch"], mode=0o700, exist_ok=True)
-        zygote = Zygote(spec, self.boot)
+        kind = Zygote if spec["fork"] else SpawnZygote
+        zygote: AnyZygote = kind(spec, self.boot)
         floor = self.candidates.level if hasattr(self, "candidates") else spec["min_layer"]
         if zygote.level < floor:
             zygote.close()
@@ -161,7 +108,7 @@ class Judge:
             except DeadlinePassed:
                 verdict, wait = overrun(children, limits)
                 if verdict:
-                    outcome.settle(*_overrun_message(verdict, limits))
+                    outcome.overran(verdict, limits)
                     return None
                 look = time.monotonic() + wait
             except FrameError as error:
@@ -191,20 +138,7 @@ class Judge:
 
     def _lost(self, child: Child, outcome: Outcome, limits: Limits) -> None:
         """The end of a child that stopped answering: on its own, or it was found to overrun."""
-        self._death(self._finish(child, outcome, limits, dying=not outcome.verdict), outcome, limits)
-
-    def _death(self, end: End, outcome: Outcome, limits: Limits) -> None:
-        code = end.exit_code
-        if code in (-24, -9) and end.cpu >= 0.9 * limits.cpu:
-            outcome.settle("timeout", f"more than {limits.cpu:g} s of CPU time")
-        elif end.killed:
-            outcome.settle("crash", "the program closed its connection")
-        elif code == -9:  # a program cannot send this signal to itself
-            outcome.settle("infra_error", "the program was killed from outside the sandbox")
-        elif code < 0:
-            outcome.settle("crash", f"the program died of signal {-code}")
-        else:
-            outcome.settle("crash", f"the program left with exit code {code} before the tests")
+        outcome.died(self._finish(child, outcome, limits, dying=not outcome.verdict), limits)
 
     # -- modes -------------------------------------------------------------------------------
 
@@ -287,36 +221,17 @@ class Judge:
                 return
             if "syntax" in reply or "load" in reply:
                 outcome.first = check.source
-                _loading(outcome, reply)
+                outcome.not_loaded(reply)
                 break
             outcome.loaded = True
-            if self._check(outcome, check, reply):
-                outcome.passed += 1
-            elif outcome.first is None:
-                outcome.first = check.source
+            outcome.check(check, reply)
         if outcome.passed == outcome.run:
             outcome.settle("pass")
         else:
             outcome.settle("fail", f"test failed: {outcome.first}"[:500])
         self._finish(child, outcome, limits)
 
-    def _check(self, outcome: Outcome, check: lower.Check, reply: dict[str, Any]) -> bool:
-        if "v" in reply:
-            try:
-                return check.holds(lower.decode(reply["v"]))
-            except ValueRefused as error:
-                reply = {"e": {"type": "ValueRefused", "text": str(error)}}
-        error = reply.get("e")
-        described = error if type(error) is dict else {}
-        name, text = str(described.get("type", "")), str(described.get("text", ""))
-        if name == "MemoryError":
-            outcome.settle("memory", "out of memory", name)
-        outcome.failing_line(described)
-        if outcome.first is None:
-            outcome.settle("fail", f"{name}: {text}"[:500], name)
-        return False
-
-    def _testers(self) -> Zygote:
+    def _testers(self) -> AnyZygote:
         if self.testers is not None and self.testers.forks > RECYCLE:
             self.testers.close()
             self.testers = None
@@ -330,23 +245,28 @@ class Judge:
         testers = self._testers()
         child = self._take()
         child.send(self._order(job, "candidate", outcome.trace is not None))
-        tester = testers.fork((child.replies, child.job))
-        # the worker keeps no end of the candidate's pipes: each side sees the other's death
-        for fd in (child.replies, child.job):
-            os.close(fd)
-        child.replies = child.job = -1
+        tester = testers.fork(() if testers.relays else (child.replies, child.job))
+        if not testers.relays:
+            # the worker keeps no end of the candidate's pipes: each side sees the other's death
+            for fd in (child.replies, child.job):
+                os.close(fd)
+            child.replies = child.job = -1
         tester.wait_ready()
         tester.send(
             {
                 "role": "tester",
                 "cpu": limits.cpu + 2.0,
-                "trace": outcome.trace is not None,
+                "trace": outcome.trace is not None and not testers.relays,
+                "relay": testers.relays,
                 "memory_mb": self.spec["memory_mb"],
                 "paths": self.spec["extra"],
                 **{k: job[k] for k in ("tests", "setup", "entry_point", "mode", "transport")},
             }
         )
-        report = self._next_reply(outcome, limits, [child, tester], tester)
+        if testers.relays:
+            report = self._relay(outcome, limits, child, tester)
+        else:
+            report = self._next_reply(outcome, limits, [child, tester], tester)
         test_end = testers.end(tester)
         tester.close()
         outcome.run = 1
@@ -360,32 +280,24 @@ class Judge:
             else:
                 outcome.settle("fail", "the tests died with these values")
             self._finish(child, outcome, limits)
-        elif self._report(outcome, report):
+        elif outcome.reported(report):
             self._lost(child, outcome, limits)
         else:
             self._finish(child, outcome, limits)
 
-    def _report(self, outcome: Outcome, report: dict[str, Any]) -> bool:
-        """Take over a tester's report; whether the candidate died on it."""
-        outcome.run = max(1, int(report.get("run", 1)))
-        if "syntax" in report or "load" in report:
-            _loading(outcome, report)
-            return False
-        outcome.loaded = bool(report.get("loaded"))
-        outcome.passed = int(report.get("passed", 0))
-        outcome.first = report.get("first")
-        if report.get("broken"):
-            outcome.settle("crash", f"the program broke the protocol: {report['broken']}")
-        if report.get("dead"):
-            return True
-        if outcome.passed == outcome.run and report.get("run"):
-            outcome.settle("pass")
-        message, error = str(report.get("message", "")), str(report.get("error", ""))
-        outcome.failing_line(report)
-        if report.get("memory"):
-            outcome.settle("memory", message or "out of memory", "MemoryError")
-        outcome.settle("fail", message or f"test failed: {outcome.first}"[:500], error)
-        return False
+    def _relay(self, outcome: Outcome, limits: Limits, child: Child, tester: Child) -> Any:
+        """Carry frames between candidate and tester, where pipes cannot be handed over."""
+        dead = False
+        while True:
+            reply = None if dead else self._next_reply(outcome, limits, [child, tester], child)
+            dead = dead or reply is None
+            if dead and outcome.verdict:
+                return None
+            tester.send({"relay": reply} if not dead else {"dead": True}, first=False)
+            message = self._next_reply(outcome, limits, [child, tester], tester)
+            if type(message) is not dict or "relay" not in message:
+                return message
+            child.send(message["relay"], first=False)
 
     def _in_process(self, job: dict[str, Any], outcome: Outcome) -> None:
         limits = self._limits(job)
@@ -396,7 +308,7 @@ class Judge:
         child.send(self._order(job, "inprocess", **wanted))
         report = self._next_reply(outcome, limits, [child], child)
         if type(report) is dict:
-            self._report(outcome, report)
+            outcome.reported(report)
             self._finish(child, outcome, limits)
         else:
             outcome.run = 1
@@ -423,9 +335,9 @@ class Judge:
             if "syntax" in last:
                 one.settle("syntax", str(last["syntax"]), str(last.get("type", "")))
             elif ended and end.exit_code < 0:
-                self._death(end, one, limits)
+                one.died(end, limits)
             elif ended and end.exit_code:
-                _loading(one, last) if "load" in last else None
+                one.not_loaded(last) if "load" in last else None
                 one.settle("crash", f"exit code {end.exit_code}")
             elif not same_text(one.stdout, expected):
                 one.settle("fail", f"case {index + 1}: the output differs")
@@ -449,59 +361,3 @@ class Judge:
         self._run(job, again)
         outcome.trace = again.trace
         outcome.cpu += again.cpu
-
-
-def _overrun_message(verdict: str, limits: Limits) -> tuple[str, str]:
-    if verdict == "timeout":
-        return verdict, f"more than {limits.cpu:g} s of CPU time, or stalled"
-    if verdict == "output":
-        return verdict, f"more than {limits.output} bytes printed"
-    return "fail", "the program filled its scratch folder"
-
-
-def _loading(outcome: Outcome, reply: dict[str, Any]) -> None:
-    """The verdict of a program whose body did not run to its end."""
-    if "syntax" in reply:
-        outcome.settle("syntax", str(reply["syntax"]), str(reply.get("type", "")))
-        return
-    error = reply["load"] if type(reply["load"]) is dict else {}
-    name, text = str(error.get("type", "")), str(error.get("text", ""))
-    outcome.failing_line(error)
-    verdict = "memory" if name == "MemoryError" else "fail"
-    outcome.settle(verdict, f"{name}: {text}"[:500], name)
-
-
-def cases(tests: Any) -> list[tuple[str, str]]:
-    """(input, expected output) pairs of stdio tests.
-
-    Raises:
-        ValueError: not JSON of a known shape.
-    """
-    pairs: list[tuple[str, str]] = []
-    for source in [tests] if isinstance(tests, str) else tests:
-        case = json.loads(source)
-        if "inputs" in case:
-            if len(case["inputs"]) != len(case["outputs"]):
-                raise ValueError("as many outputs as inputs are needed")
-            pairs += list(zip(case["inputs"], case["outputs"], strict=True))
-        else:
-            pairs.append((case.get("input", ""), case["output"]))
-    if not pairs:
-        raise ValueError("there are none")
-    return [(str(given), str(expected)) for given, expected in pairs]
-
-
-def same_text(printed: bytes, expected: str) -> bool:
-    """Equal lines, with blanks at line ends and empty lines at the end forgiven."""
-    try:
-        text = printed.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return _lines(text) == _lines(expected)
-
-
-def _lines(text: str) -> list[str]:
-    lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
-    while lines and not lines[-1]:
-        lines.pop()
-    return lines

@@ -1,8 +1,8 @@
 """Which files a confined process may open: the unprivileged file access control of Linux >= 5.13.
 
 Everything is refused but reading the interpreter's own libraries and working in the scratch folder.
-Landlock does not cover changes by path without opening (chmod, chown, utime, truncate before ABI 3);
-`seccomp.py` refuses those.
+Landlock does not cover changes by path without opening (chmod, chown, utime, truncate before ABI
+3); `seccomp.py` refuses those.
 """
 
 from __future__ import annotations

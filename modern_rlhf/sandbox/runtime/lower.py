@@ -1,9 +1,9 @@
 """Tests that are data become data: no test code has to run for `assert f(1, 2) == 3`.
 
-Most tests compare a call with literal arguments to a literal. Such a suite is *lowered* to a list of
-calls, sent to the candidate in one frame, and a list of checks that the judge makes itself on the
-decoded values: no tester process, no round trip a call. What cannot be lowered without changing its
-meaning goes to `tester.py`; a test holds that both ways give the same verdicts.
+Most tests compare a call with literal arguments to a literal. Such a suite is *lowered* to a list
+of calls, sent to the candidate in one frame, and a list of checks that the judge makes itself on
+the decoded values: no tester process, no round trip a call. What cannot be lowered without
+changing its meaning goes to `tester.py`; a test holds that both ways give the same verdicts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modern_rlhf.sandbox.runtime import suite
 from modern_rlhf.sandbox.runtime.values import Decoder, Encoder, ValueRefused
 
 _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
@@ -51,7 +50,7 @@ class Check:
             if self.flip:
                 return bool(self.compare(self.expected, value))
             return bool(self.compare(value, self.expected))
-        except Exception:
+        except Exception:  # noqa: BLE001 - a comparison that raises does not hold
             return False
 
 
@@ -102,9 +101,8 @@ def literal(node: ast.expr) -> Any:
             return -value if isinstance(node.op, ast.USub) else value
     if isinstance(node, ast.BinOp):
         return _arithmetic(node)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if node.func.id == "set" and not node.args and not node.keywords:
-            return set()
+    if _is_empty_set(node):
+        return set()
     raise NotLowered
 
 
@@ -119,10 +117,16 @@ def _arithmetic(node: ast.BinOp) -> Any:
         return left - right
     if isinstance(node.op, ast.Mult):
         return left * right
-    if isinstance(node.op, ast.Pow) and type(right) is int and 0 <= right <= _MAX_POWER:
-        if type(left) is int and abs(left) <= 1 << 16:
-            return left**right
+    whole = type(left) is int and type(right) is int
+    if isinstance(node.op, ast.Pow) and whole and 0 <= right <= _MAX_POWER and abs(left) <= 1 << 16:
+        return left**right
     raise NotLowered
+
+
+def _is_empty_set(node: ast.expr) -> bool:
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return False
+    return node.func.id == "set" and not node.args and not node.keywords
 
 
 class _Lowering:
@@ -159,16 +163,14 @@ class _Lowering:
         if not isinstance(call, ast.Call):
             raise NotLowered
         expected = literal(other)
-        if compare in (operator.is_, operator.is_not):
-            if expected is not None and type(expected) is not bool:
-                raise NotLowered
+        by_identity = compare in (operator.is_, operator.is_not)
+        if by_identity and expected is not None and type(expected) is not bool:
+            raise NotLowered
         self._call(call)
         self.checks.append(Check(source, compare, expected, flip))
 
     def _is_call(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.Call) and not (
-            isinstance(node.func, ast.Name) and node.func.id == "set" and not node.args
-        )
+        return isinstance(node, ast.Call) and not _is_empty_set(node)
 
     def _call(self, node: ast.Call) -> None:
         if not isinstance(node.func, ast.Name):

@@ -1,8 +1,8 @@
 """Layer 2: a worker's candidates live in user, pid, mount, network, IPC, UTS and cgroup namespaces.
 
 Entered once per zygote. The new root is a read-only tmpfs that holds nothing but the interpreter's
-libraries (bound read-only), four device nodes and the scratch folder, itself a tmpfs with a size and
-an inode limit: filling it hurts nobody. There is no /proc and no /sys.
+libraries (bound read-only), four device nodes and the scratch folder, itself a tmpfs with a size
+and an inode limit: filling it hurts nobody. There is no /proc and no /sys.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from modern_rlhf.sandbox.runtime import scratch
 from modern_rlhf.sandbox.runtime.frames import (
@@ -32,6 +32,8 @@ from modern_rlhf.sandbox.runtime.zygote import END, PID
 
 WALL_FACTOR, WALL_EXTRA = 20.0, 20.0
 """The last fence: no judgement lasts longer than factor x timeout + extra seconds."""
+BLIND_FACTOR, BLIND_EXTRA = 3.0, 5.0
+"""The same where a process's clock cannot be read (not Linux): wall time has to do."""
 START_SECONDS = 60.0
 """Time a child has to come up on a crowded machine."""
 ENVIRONMENT = {
@@ -56,27 +58,26 @@ class ZygoteLost(Exception):
 class End:
     """How a child ended."""
 
-    status: int
+    exit_code: int
+    """0-255 for an exit, minus the signal's number for a death by signal."""
     killed: bool
     cpu: float
     peak_kib: int
     entries: int
     size: int
 
-    @property
-    def exit_code(self) -> int:
-        """0-255 for an exit, minus the signal's number for a death by signal."""
-        return os.waitstatus_to_exitcode(self.status)
-
 
 def interpreter() -> list[str]:
-    """The command of a clean interpreter; -I and -S but for the fixed hash seed, which -I ignores."""
+    """The command of a clean interpreter; -I and -S but for the fixed hash seed, which -I
+    ignores."""
     executable = getattr(sys, "_base_executable", None) or sys.executable
     return [executable, "-s", "-S", "-X", "utf8"]
 
 
 class Zygote:
     """One zygote process and its children, oldest first."""
+
+    relays = False
 
     def __init__(self, spec: dict[str, Any], boot: str) -> None:
         self.spec, self.boot = dict(spec), boot
@@ -148,12 +149,12 @@ class Zygote:
             raise RuntimeError("children end in the order they were forked")
         try:
             self.control.sendall(b"D" if dying else b"E")
-            end = End(*END.unpack(read_exactly(self.control.fileno(), END.size)))
+            status, *rest = END.unpack(read_exactly(self.control.fileno(), END.size))
         except (OSError, PeerClosed) as error:
             raise ZygoteLost(str(error)) from None
-        if end.status == -1:
+        if status == -1:
             raise ZygoteLost("the zygote could not fork")
-        return end
+        return End(os.waitstatus_to_exitcode(status), *rest)
 
     def watch(self) -> int:
         """The pid, as this process sees it, of the oldest child; 0 when it cannot be known."""
@@ -166,11 +167,11 @@ class Zygote:
             raise ZygoteLost("end of file")
         (pid,) = PID.unpack(data)
         for fd in fds:
-            with contextlib.suppress(OSError):
-                with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
-                    for line in info:
-                        if line.startswith("Pid:"):
-                            pid = int(line.split()[1])
+            path = f"/proc/self/fdinfo/{fd}"
+            with contextlib.suppress(OSError), open(path, encoding="ascii") as info:
+                for line in info:
+                    if line.startswith("Pid:"):
+                        pid = int(line.split()[1])
             os.close(fd)
         return 0 if self.level == 2 and not fds else max(0, pid)
 
@@ -206,10 +207,32 @@ def _capture_file() -> int:
     return fd
 
 
+class Parent(Protocol):
+    """What a child knows of where it came from: a zygote, or its stand-in without fork."""
+
+    level: int
+    folder: str
+
+    def watch(self) -> int: ...
+
+    def end(self, child: Any, *, dying: bool = False) -> End: ...
+
+
+class Reader(Protocol):
+    """Frames from a child: by polling, or from a thread."""
+
+    total: int
+
+    def next(self, deadline: float) -> Any: ...
+
+
 class Child:
     """One forked child: where its job goes, where its replies come from, what it printed."""
 
-    def __init__(self, zygote: Zygote) -> None:
+    zygote: Parent
+    reader: Reader
+
+    def __init__(self, zygote: Parent) -> None:
         self.zygote = zygote
         job_read, self.job = os.pipe()
         self.replies, reply_write = os.pipe()
@@ -219,9 +242,10 @@ class Child:
         self.started = 0.0
         self.pid = -1
 
-    def send(self, job: dict[str, Any]) -> None:
-        """Give it its job; a child that is gone shows when replies are read."""
-        self.started = time.monotonic()
+    def send(self, job: Any, *, first: bool = True) -> None:
+        """Give it its job or a later message; a child that is gone shows when replies are read."""
+        if first:
+            self.started = time.monotonic()
         with contextlib.suppress(PeerClosed):
             write_all(self.job, pack(job))
 
@@ -293,14 +317,16 @@ def overrun(children: list[Child], limits: Limits) -> tuple[str, float]:
             if entries > limits.scratch_entries or size > limits.scratch_bytes:
                 return "files", 0.0
     idle = wall - used - waited if known else 0.0
-    if idle > limits.cpu + 0.5 or wall > WALL_FACTOR * limits.cpu + WALL_EXTRA:
+    factor, extra = (WALL_FACTOR, WALL_EXTRA) if known else (BLIND_FACTOR, BLIND_EXTRA)
+    if idle > limits.cpu + 0.5 or wall > factor * limits.cpu + extra:
         return "timeout", 0.0
     return "", min(0.05, max(0.005, limits.cpu - longest))
 
 
 def clocks(pid: int) -> tuple[float, float]:
-    """(CPU seconds, seconds ready to run but waiting for a processor) of all threads; -1 unknown."""
-    if pid <= 0:
+    """(CPU seconds, seconds ready to run but waiting for a processor) of all threads; -1
+    unknown."""
+    if pid <= 0 or sys.platform != "linux":
         return -1.0, 0.0
     try:
         cpu = time.clock_gettime((~pid << 3) | 2)  # the process's CPU clock, as clock_getcpuclockid

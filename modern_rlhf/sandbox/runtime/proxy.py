@@ -1,224 +1,18 @@
-"""The tests' side of the boundary: proxies for what the candidate defined, exceptions re-typed.
+"""The tests' side of the boundary: proxies for what the candidate defined.
 
 A value that crossed is data of exact types. What has no data form is an `Opaque` handle. Its
 operators run in the candidate only against other handles, never against the tests' plain data: an
 object whose `__eq__` says True to everything is still not equal to 5, and no expected value is ever
 shown to it. `Loose` handles forward everything; they exist for objects that the tests themselves
 construct and use as objects, and where calibration on the reference found that they are needed.
-
-An exception of the candidate becomes a new exception of a built-in `Exception` class or a
-`CandidateError`; those that steer interpreters and test runners (`StopIteration`, `SystemExit`,
-`SkipTest`, ...) are always the latter.
 """
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from modern_rlhf.sandbox.runtime.frames import (
-    MAX_REPLY,
-    FrameError,
-    PeerClosed,
-    read_frame,
-    write_frame,
-)
-from modern_rlhf.sandbox.runtime.values import Decoder, Encoder, ValueRefused
-
-class CandidateError(Exception):
-    """The candidate raised something that must not reach a test as it is."""
-
-
-class CandidateDied(BaseException):
-    """No answer will come any more; no `except Exception` of a test swallows this."""
-
-
-_STEERING = {"StopIteration", "StopAsyncIteration"}
-RETYPED: dict[str, type[Exception]] = {
-    name: kind
-    for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, Exception) and name not in _STEERING
-}
-
-
-class Link:
-    """The connection to one candidate."""
-
-    def __init__(self, reading: int, writing: int, *, copy: bool, loose: bool) -> None:
-        self.reading, self.writing = reading, writing
-        self.copy, self.loose = copy, loose
-        self.dead = False
-        self.memory = False
-        self.broken = ""
-        self.calls = 0
-        self.constructed: set[str] = set()
-        self.exceptions: dict[str, type[Exception]] = {}
-        self.callbacks: list[Callable[..., Any]] = []
-        self.last_error: dict[str, Any] = {}
-        self.on_trace: Callable[[dict[str, Any]], None] | None = None
-        self.encode = Encoder(self._lower)
-        self.decode = Decoder(self._lift)
-
-    # -- requests ----------------------------------------------------------------------------
-
-    def request(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Send one request and serve callbacks until its reply is there.
-
-        Raises:
-            CandidateDied: the candidate is gone or breaks the protocol.
-        """
-        if self.dead:
-            raise CandidateDied
-        try:
-            write_frame(self.writing, message)
-            while True:
-                reply = read_frame(self.reading, MAX_REPLY)
-                if type(reply) is not dict:
-                    raise FrameError("a reply must be an object")
-                if "trace" in reply and self.on_trace is not None:
-                    self.on_trace(reply)
-                    continue
-                if "cb" not in reply:
-                    return reply
-                write_frame(self.writing, self._serve_callback(reply))
-        except (PeerClosed, FrameError) as error:
-            self.dead = True
-            self.broken = str(error) if type(error) is FrameError else ""
-            raise CandidateDied from None
-
-    def value(self, message: dict[str, Any]) -> Any:
-        """The value a request yields.
-
-        Raises:
-            CandidateDied, Exception: as `request`; what the candidate raised, re-typed.
-        """
-        return self.open(self.request(message))
-
-    def open(self, reply: dict[str, Any]) -> Any:
-        """The value in a reply, or its exception raised."""
-        if "e" in reply:
-            raise self.exception(reply["e"])
-        try:
-            return self.decode(reply["v"])
-        except (ValueRefused, KeyError) as error:
-            raise CandidateError(f"the value cannot be used: {error}") from None
-
-    def _serve_callback(self, reply: dict[str, Any]) -> dict[str, Any]:
-        try:
-            function = self.callbacks[reply["cb"]]
-            args, kwargs = self.decode(reply["args"]), self.decode(reply["kwargs"])
-            return {"v": self.encode(function(*args, **kwargs))}
-        except Exception as error:
-            return {"e": {"base": type(error).__name__, "text": str(error)[:2000]}}
-
-    def exception(self, described: Any) -> Exception:
-        """The exception a test may see for what the candidate raised."""
-        if type(described) is not dict:
-            return CandidateError("malformed exception")
-        self.last_error = described
-        base, text = described.get("base"), str(described.get("text", ""))[:2000]
-        name = str(described.get("type", ""))[:200]
-        if name == "MemoryError":
-            self.memory = True
-        kind: type[Exception] | None = None
-        for own in described.get("names") or ():
-            kind = kind or self.exceptions.get(own)
-        if kind is None and base in RETYPED:
-            kind = RETYPED[base]
-        if kind is None or name == "ValueRefused":
-            return CandidateError(f"{name}: {text}")
-        try:
-            args = described.get("args")
-            return kind(*Decoder()(args)) if type(args) is list else kind(text)
-        except Exception:
-            return CandidateError(f"{name}: {text}")
-
-    # -- values ------------------------------------------------------------------------------
-
-    def _lower(self, value: Any) -> Any:
-        """What of the tests' objects may cross to the candidate."""
-        number = handle_number(value)
-        if number is not None:
-            return {"handle": number}
-        if isinstance(value, type) or type(value).__name__ == "builtin_function_or_method":
-            name = getattr(value, "__name__", "")
-            if getattr(builtins, name, None) is value:
-                return {"builtin": name}
-        if callable(value):
-            self.callbacks.append(value)
-            return {"callback": len(self.callbacks) - 1}
-        raise ValueRefused(f"an argument of type {type(value).__name__} cannot cross")
-
-    def _lift(self, tag: str, payload: Any) -> Any:
-        if tag != "handle":
-            raise ValueRefused(f"unknown tag {tag}")
-        number, form, name, _ = payload
-        if type(number) is not int or type(name) is not str:
-            raise ValueRefused("malformed handle")
-        if form == "iterator":
-            return self.stream(number)
-        if form == "class":
-            return ClassProxy(self, number, name)
-        return (Loose if self.loose else Opaque)(self, number, name)
-
-    def stream(self, number: int) -> Iterator[Any]:
-        """A generator over the candidate's iterator, item by item."""
-        message = {"op": "do", "what": "next", "args": [{"handle": number}]}
-        while True:
-            reply = self.request(message)
-            error = reply.get("e")
-            if type(error) is dict and error.get("type") == "StopIteration":
-                return
-            yield self.open(reply)
-
-    def call(self, on: dict[str, Any], args: Any, kwargs: Any, *, copy: bool) -> Any:
-        """Call a function of the candidate; with `copy`, mutated arguments are written back."""
-        self.calls += 1
-        copy = copy or self.copy
-        message = {
-            "op": "call",
-            "on": on,
-            "args": [self.encode(item) for item in args],
-            "kwargs": {key: self.encode(item) for key, item in kwargs.items()},
-            "copy": copy,
-        }
-        reply = self.request(message)
-        if copy and type(reply.get("m")) is dict:
-            for position, now in reply["m"].items():
-                if position.isdigit() and int(position) < len(args):
-                    restore(args[int(position)], self.decode(now))
-        return self.open(reply)
-
-    def do(self, what: str, *args: Any) -> Any:
-        """One operation in the candidate."""
-        return self.value({"op": "do", "what": what, "args": [self.encode(item) for item in args]})
-
-
-def restore(old: Any, new: Any) -> None:
-    """Write the contents of `new` into `old`, keeping the identity of matching inner containers."""
-    if type(old) is not type(new):
-        return
-    if type(old) is list or type(old).__name__ == "deque":
-        merged = [_merge(a, b) for a, b in zip(old, new, strict=False)] + list(new)[len(old) :]
-        old.clear()
-        old.extend(merged)
-    elif type(old) is dict:
-        merged_items = {k: _merge(old[k], v) if k in old else v for k, v in new.items()}
-        old.clear()
-        old.update(merged_items)
-    elif type(old) is set:
-        old.clear()
-        old.update(new)
-    elif type(old) is bytearray:
-        old[:] = new
-
-
-def _merge(old: Any, new: Any) -> Any:
-    if type(old) in (list, dict, set) and type(old) is type(new):
-        restore(old, new)
-        return old
-    return new
+from modern_rlhf.sandbox.runtime.link import Link
 
 
 def handle_number(value: Any) -> int | None:
@@ -409,3 +203,16 @@ class Copying:
 def in_place(function: Any) -> Any:
     """`f` for a statement `f(x)`: mutations of x are what such a test looks at."""
     return Copying(function) if isinstance(function, Opaque) else function
+
+
+def wrap(link: Link, number: int, form: str, name: str) -> Any:
+    """The proxy for a handle."""
+    if form == "class":
+        return ClassProxy(link, number, name)
+    return (Loose if link.loose else Opaque)(link, number, name)
+
+
+def connect(link: Link) -> Link:
+    """Let the link make proxies for handles and recognise them as arguments."""
+    link.wrap, link.number_of = wrap, handle_number
+    return link

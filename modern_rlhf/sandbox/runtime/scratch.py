@@ -85,7 +85,8 @@ def _empty_folder(root: int) -> None:
 
 
 def _clear(folder: int, root: int, counter: int) -> list[str]:
-    """Unlink the files of `folder`; its folders are renamed into `root`, whose names are returned."""
+    """Unlink the files of `folder`; its folders are renamed into `root`, whose names are
+    returned."""
     found: list[str] = []
     for index, name in enumerate(os.listdir(folder)):
         try:

@@ -1,4 +1,5 @@
-"""The system-call filter of layer 1: an allow-list, with checks of arguments where a number is too coarse.
+"""The system-call filter of layer 1: an allow-list, with checks of arguments where a number is too
+coarse.
 
 What it takes away: new processes and program images, signals to anybody but itself, sockets other
 than a connected local pair, tracing, mounting, namespaces, other processes' limits and memory,

@@ -1,8 +1,8 @@
 """Test source made ready to run: which names come from the candidate, and what one test is.
 
 A *unit* is what is counted. In a single string each top-level `assert` is a unit and the other
-statements prepare; without any top-level assert, `check(candidate)` (HumanEval), `test_*` functions,
-`TestCase` classes, or else the whole string are. In a sequence each string is one unit.
+statements prepare; without any top-level assert, `check(candidate)` (HumanEval), `test_*`
+functions, `TestCase` classes, or else the whole string are. In a sequence each string is one unit.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class _Survey(ast.NodeVisitor):
         if isinstance(node.func, ast.Name):
             self.called.add(node.func.id)
             if node.func.id in ("isinstance", "issubclass") and len(node.args) == 2:
-                self.constructed |= {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
+                self.constructed |= {
+                    n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)
+                }
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:

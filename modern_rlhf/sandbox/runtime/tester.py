@@ -16,7 +16,9 @@ from typing import Any
 
 from modern_rlhf.sandbox.runtime import proxy, suite
 from modern_rlhf.sandbox.runtime.candidate import FILENAME, describe
-from modern_rlhf.sandbox.runtime.frames import FrameError, PeerClosed, pack, read_frame, write_all
+from modern_rlhf.sandbox.runtime.frames import FrameError, PeerClosed, pack, write_all
+from modern_rlhf.sandbox.runtime.link import RETYPED, CandidateDied, Link
+from modern_rlhf.sandbox.runtime.values import ValueRefused
 
 CANDIDATE_READ, CANDIDATE_WRITE = 5, 6
 """Where a tester finds the candidate's replies and takes its requests."""
@@ -25,7 +27,7 @@ CANDIDATE_READ, CANDIDATE_WRITE = 5, 6
 class Runner:
     """Runs units in one namespace and counts."""
 
-    def __init__(self, space: dict[str, Any], link: proxy.Link | None) -> None:
+    def __init__(self, space: dict[str, Any], link: Link | None) -> None:
         self.space, self.link = space, link
         self.passed = 0
         self.run = 0
@@ -54,11 +56,11 @@ class Runner:
         module = ast.fix_missing_locations(ast.Module(body=body, type_ignores=[]))
         try:
             exec(compile(module, "<tests>", "exec", dont_inherit=True), self.space)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - what a test raises is its result
             return error
         # a broad `except` in a test must not hide that the candidate is gone
         if self.link is not None and self.link.dead:
-            return proxy.CandidateDied()
+            return CandidateDied()
         return None
 
     def _failed(self, source: str, trouble: BaseException | None) -> None:
@@ -71,17 +73,17 @@ class Runner:
     def functions(self) -> None:
         """`test_*` functions without arguments that the tests define and do not call."""
         for name, item in list(self.space.items()):
-            if name.startswith("test") and type(item) is types.FunctionType:
-                if item.__code__.co_argcount == 0:
-                    self._single(name, item)
+            plain = type(item) is types.FunctionType and item.__code__.co_argcount == 0
+            if plain and name.startswith("test"):
+                self._single(name, item)
 
     def _single(self, name: str, function: Any) -> None:
         self.run += 1
         try:
             function()
             if self.link is not None and self.link.dead:
-                raise proxy.CandidateDied
-        except BaseException as error:
+                raise CandidateDied
+        except BaseException as error:  # noqa: BLE001 - what a test raises is its result
             self._failed(name, error)
             return
         self.passed += 1
@@ -100,7 +102,7 @@ class Runner:
         result = unittest.TestResult()
         try:
             case.run(result)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - what a test raises is its result
             self._failed(case.id(), error)
             return
         held = result.testsRun == 1 and result.wasSuccessful() and not result.skipped
@@ -137,20 +139,22 @@ class Runner:
 
 
 def run(job: dict[str, Any], reading: int, writing: int) -> None:
-    """Judge the candidate behind descriptors 5 and 6."""
-    link = proxy.Link(
-        CANDIDATE_READ,
-        CANDIDATE_WRITE,
+    """Judge the candidate behind descriptors 5 and 6, or behind the worker that relays."""
+    link = Link(
+        reading if job["relay"] else CANDIDATE_READ,
+        writing if job["relay"] else CANDIDATE_WRITE,
         copy=job["transport"] in ("copy", "handles"),
         loose=job["transport"] == "handles",
+        relayed=job["relay"],
     )
+    proxy.connect(link)
     if job["trace"]:
         link.on_trace = lambda message: write_all(writing, pack(message))
     try:
-        loaded = read_frame(CANDIDATE_READ, 1 << 20)
+        loaded = link.receive()
         while job["trace"] and type(loaded) is dict and "trace" in loaded:
             write_all(writing, pack(loaded))
-            loaded = read_frame(CANDIDATE_READ, 1 << 20)
+            loaded = link.receive()
     except (PeerClosed, FrameError) as error:
         write_all(writing, pack({"dead": True, "loaded": False, "broken": str(error)}))
         return
@@ -168,7 +172,7 @@ def run(job: dict[str, Any], reading: int, writing: int) -> None:
         bind(link, space, parsed)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             runner.everything(parsed, job["mode"])
-    except proxy.CandidateDied:
+    except CandidateDied:
         runner.run = max(1, runner.run)
     report = runner.report()
     if link.last_error and not runner.error.startswith("Assertion"):
@@ -178,7 +182,7 @@ def run(job: dict[str, Any], reading: int, writing: int) -> None:
     write_all(writing, pack(report))
 
 
-def bind(link: proxy.Link, space: dict[str, Any], parsed: suite.Suite) -> None:
+def bind(link: Link, space: dict[str, Any], parsed: suite.Suite) -> None:
     """Put what the candidate defined under the names the tests use."""
     reply = link.request({"op": "names", "names": parsed.names})
     found = reply.get("v")
@@ -186,10 +190,10 @@ def bind(link: proxy.Link, space: dict[str, Any], parsed: suite.Suite) -> None:
         if name not in parsed.names:
             continue
         if type(data) is dict and "handle" in data and data["handle"][1] == "exception":
-            base = proxy.RETYPED.get(str(data["handle"][3]), Exception)
+            base = RETYPED.get(str(data["handle"][3]), Exception)
             space[name] = link.exceptions[name] = type(name, (base,), {})
             continue
-        with contextlib.suppress(proxy.ValueRefused):
+        with contextlib.suppress(ValueRefused):
             space[name] = link.decode(data)
     for alias, name in parsed.aliases.items():
         if name in space:
@@ -210,7 +214,7 @@ def run_in_process(job: dict[str, Any], writing: int) -> None:
     space = module.__dict__
     try:
         exec(compiled, space)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - what a test raises is its result
         write_all(writing, pack({"load": describe(error)}))
         return
     space[suite.IN_PLACE] = lambda function: function

@@ -1,9 +1,10 @@
 """Values as data: the only way anything crosses between candidate and tests.
 
-Only *exact* types cross by value. An instance of a subclass of a built-in crosses as the data of its
-base class, read with the base class's own methods, so an overridden `__eq__`, `items` or `__iter__`
-stays behind. Anything else is given to the `other` hook of the encoder (a handle, a callback) or is
-refused. A value is JSON with one convention: a JSON object is always `{tag: payload}`.
+Only *exact* types cross by value. An instance of a subclass of a built-in crosses as the data of
+its base class, read with the base class's own methods, so an overridden `__eq__`, `items` or
+`__iter__` stays behind. Anything else is given to the `other` hook of the encoder (a handle, a
+callback) or is refused. A value is JSON with one convention: a JSON object is always `{tag:
+payload}`.
 
 Bounds: depth 60, about 4 MiB, integers of 16 Mbit; integers above 2**53 cross as hex. A set or dict
 whose keys share their hash too often is refused (the receiver would spend quadratic time on it).
@@ -39,7 +40,8 @@ def _number(value: Any) -> Any:
 
 
 class Encoder:
-    """Values to JSON-able data. `other(value)` returns the payload for types without a data form."""
+    """Values to JSON-able data. `other(value)` returns the payload for types without a data
+    form."""
 
     def __init__(self, other: Other = refuse) -> None:
         self._other = other
@@ -135,10 +137,10 @@ class Encoder:
             return {"timedelta": [value.days, value.seconds, value.microseconds]}
         if name == ("datetime", "date"):
             return {"date": value.isoformat()}
-        if name in (("datetime", "datetime"), ("datetime", "time")):
-            if value.tzinfo is None or type(value.tzinfo).__name__ == "timezone":
-                return {kind.__name__: value.isoformat()}
-        return None
+        if name not in (("datetime", "datetime"), ("datetime", "time")):
+            return None
+        plain = value.tzinfo is None or type(value.tzinfo).__name__ == "timezone"
+        return {kind.__name__: value.isoformat()} if plain else None
 
     def _based(self, value: Any, kind: type, depth: int) -> Any:
         """Instances of subclasses as the data of their base; the rest goes to the hook."""

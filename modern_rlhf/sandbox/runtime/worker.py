@@ -1,8 +1,8 @@
 """The process that judges one program after the other for the coordinator.
 
-It reads job frames from standard input and writes one result frame each to standard output. A helper
-that died under a judgement makes that judgement an `infra_error`; the zygotes are then replaced.
-When standard input ends, or the coordinator dies, it leaves and takes its children along.
+It reads job frames from standard input and writes one result frame each to standard output. A
+helper that died under a judgement makes that judgement an `infra_error`; the zygotes are then
+replaced. When standard input ends, or the coordinator dies, it leaves and takes its children along.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def probe(judge: Judge) -> dict[str, Any]:
     child.send(judge._order(job, "probe", parent=os.getpid(), **told))
     try:
         found: dict[str, Any] = child.reader.next(float("inf"))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - any failure of the probes is a gap
         found = {"failed": f"the probes did not run: {type(error).__name__} {error}"}
     judge.candidates.end(child)
     child.close()
@@ -46,8 +46,9 @@ def main(arguments: list[str]) -> None:
     libc = confine.load_libc()
     confine.die_with_parent(libc)
     confine.adopt_orphans(libc)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     jobs, results = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

@@ -1,7 +1,7 @@
 """A clean process that forks confined children; it never holds a test, a program or a result.
 
-Whatever a process holds leaks into its forks, so this one is exec'ed with a scrubbed environment and
-knows nothing but its limits. The worker speaks to it over a local socket, one byte a request:
+Whatever a process holds leaks into its forks, so this one is exec'ed with a scrubbed environment
+and knows nothing but its limits. The worker speaks to it over a local socket, one byte a request:
 
     F + descriptors   fork a child with these as stdout, stderr, requests, replies (and two more)
     E                   end the oldest child: kill, reap, empty the scratch; answers `END`
@@ -29,7 +29,8 @@ from modern_rlhf.sandbox.runtime import candidate, child, confine, namespaces, s
 from modern_rlhf.sandbox.runtime.frames import PeerClosed, pack, read_frame, write_all
 
 END = struct.Struct("<i?dqqq")
-"""wait status, killed by the zygote, CPU seconds, peak KiB, entries and bytes left in the scratch."""
+"""wait status, killed by the zygote, CPU seconds, peak KiB, entries and bytes left in the
+scratch."""
 PID = struct.Struct("<i")
 
 CONTROL, RULES, PASSED = 40, 41, 45
@@ -227,7 +228,7 @@ def become_child(zygote: Zygote, fds: list[int]) -> NoReturn:
         write_all(4, READY)
         del zygote
         code = child.main(3, 4, folder, libc)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - nothing may escape a child
         _explain(error)
         code = 70
     finally:
