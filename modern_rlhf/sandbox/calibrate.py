@@ -19,6 +19,7 @@ from typing import Any, get_args
 
 from modern_rlhf.errors import SandboxError
 from modern_rlhf.records import Task
+from modern_rlhf.sandbox.runtime.outcome import UNUSABLE
 from modern_rlhf.sandbox.types import ExecutionResult, Executor, Program, Progress, Transport
 
 _ORDER: tuple[Transport, ...] = get_args(Transport)
@@ -195,7 +196,7 @@ def _laxer_may_help(task: Task) -> bool:
 
 def _unusable(result: ExecutionResult) -> bool:
     """Tests that cannot be run are the task's fault, not the executor's."""
-    return result.message.startswith("the tests cannot be used")
+    return result.message.startswith(UNUSABLE)
 
 
 def _why(result: ExecutionResult) -> str:

@@ -43,6 +43,7 @@ MODES = ("assert", "unittest", "stdio", "call")
 _HEAD = struct.Struct(">I")
 _NUMBER = struct.Struct(">q")
 _RESTARTS = 3
+_START_SECONDS = 180.0
 _BOOT = str(Path(__file__).with_name("runtime") / "boot.py")
 
 
@@ -160,9 +161,14 @@ class SandboxExecutor:
                 stdout=subprocess.PIPE,
                 env=environment,
                 bufsize=0,
+                start_new_session=True,  # Ctrl-C is the trainer's to handle
             )
+            patience = threading.Timer(_START_SECONDS, process.kill)
+            patience.daemon = True
+            patience.start()
             assert process.stdin is not None and process.stdout is not None
             hello = unpack(read_body(process.stdout.fileno()))
+            patience.cancel()
         except (OSError, PeerClosed, FrameError) as error:
             _remove(root)
             raise SandboxError(
@@ -303,7 +309,7 @@ class SandboxExecutor:
                         progress(done, len(batch.jobs))
                     finally:
                         self._lock.acquire()
-        return [_result(data, batch.failure) for data in batch.results]
+        return [_result(data, batch.failure, self.layer) for data in batch.results]
 
     def _job(self, program: Program) -> bytes:
         if program.mode not in MODES or program.transport not in TRANSPORTS:
@@ -396,7 +402,7 @@ def _remove(root: str) -> None:
             os.rmdir(root)
 
 
-def _result(data: dict[str, Any] | None, failure: str) -> ExecutionResult:
+def _result(data: dict[str, Any] | None, failure: str, layer: int) -> ExecutionResult:
     if data is None:
         return ExecutionResult("infra_error", message=failure or "no result came")
     known = dict(data)
@@ -409,4 +415,5 @@ def _result(data: dict[str, Any] | None, failure: str) -> ExecutionResult:
             executed=tuple(sorted(trace["executed"])),
             failing=trace["failing"],
         )
+    known["layer"] = min(layer, known.get("layer", -1))  # never more than the probes confirmed
     return ExecutionResult(**known)

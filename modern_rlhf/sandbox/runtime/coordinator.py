@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 from modern_rlhf.sandbox.runtime import scratch
@@ -142,6 +143,8 @@ class Coordinator:
         hello = {**hello, "root": self.spec["root"], "pid": os.getpid()}
         write_all(self.results, pack(hello))
         if "failed" not in hello:
+            watch = threading.Thread(target=self._watch_parent, args=(os.getppid(),), daemon=True)
+            watch.start()
             for index in range(count):
                 worker = first if index == 0 else None
                 thread = threading.Thread(target=self._thread, args=(index, worker), daemon=True)
@@ -151,6 +154,13 @@ class Coordinator:
                     body = read_body(self.jobs)
                     self.queue.put((body[:8], body[8:], 0))
         self.close()
+
+    def _watch_parent(self, parent: int) -> None:
+        """A fork of the trainer may hold the pipe open after the trainer is gone."""
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        self.close()
+        os._exit(0)
 
     def _thread(self, index: int, worker: Worker | None) -> None:
         with contextlib.suppress(PeerClosed, FrameError, OSError):

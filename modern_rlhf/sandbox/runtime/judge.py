@@ -12,7 +12,7 @@ from typing import Any
 
 from modern_rlhf.sandbox.runtime import lower
 from modern_rlhf.sandbox.runtime.frames import DeadlinePassed, FrameError, PeerClosed
-from modern_rlhf.sandbox.runtime.outcome import Outcome
+from modern_rlhf.sandbox.runtime.outcome import UNUSABLE, Outcome
 from modern_rlhf.sandbox.runtime.processes import Child, End, Limits, Zygote, ZygoteLost, overrun
 from modern_rlhf.sandbox.runtime.scripts import cases, same_text
 from modern_rlhf.sandbox.runtime.spawning import SpawnZygote
@@ -153,7 +153,7 @@ class Judge:
         try:
             self._run(job, outcome)
         except (ValueError, SyntaxError, RecursionError, MemoryError, KeyError) as error:
-            outcome.settle("infra_error", f"the tests cannot be used: {error}"[:500])
+            outcome.settle("infra_error", f"{UNUSABLE}: {error}"[:500])
         if outcome.verdict == "infra_error":
             outcome.passed = 0
         if job.get("trace") and outcome.verdict not in ("syntax", "infra_error"):
@@ -243,6 +243,7 @@ class Judge:
         """Tests that are code: a tester process calls the candidate through proxies."""
         limits = self._limits(job)
         testers = self._testers()
+        outcome.weak = job["transport"] == "handles"
         child = self._take()
         child.send(self._order(job, "candidate", outcome.trace is not None))
         tester = testers.fork(() if testers.relays else (child.replies, child.job))

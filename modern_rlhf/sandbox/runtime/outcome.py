@@ -14,6 +14,8 @@ from modern_rlhf.sandbox.runtime.processes import End, Limits
 from modern_rlhf.sandbox.runtime.values import ValueRefused
 
 MAX_LINES = 20000
+UNUSABLE = "the tests cannot be used"
+"""How the message begins when the fault lies with the tests."""
 
 
 class Outcome:
@@ -78,6 +80,8 @@ class Outcome:
             self.settle(what, f"more than {limits.cpu:g} s of CPU time, or stalled")
         elif what == "output":
             self.settle(what, f"more than {limits.output} bytes printed")
+        elif what == "threads":
+            self.settle("fail", "the program started too many threads", "RuntimeError")
         else:
             self.settle("fail", "the program filled its scratch folder", "OSError")
 
@@ -132,6 +136,11 @@ class Outcome:
         if "syntax" in report or "load" in report:
             self.not_loaded(report)
             return False
+        if "unusable" in report:
+            self.settle("infra_error", f"{UNUSABLE}: {report['unusable']}"[:500])
+            return False
+        if not report.get("run") and not report.get("dead"):
+            self.settle("infra_error", f"{UNUSABLE}: they contain nothing to check")
         self.loaded = bool(report.get("loaded"))
         self.passed = int(report.get("passed", 0))
         self.first = report.get("first")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from modern_rlhf.sandbox.runtime import scratch
 from modern_rlhf.sandbox.runtime.frames import (
@@ -34,6 +34,8 @@ WALL_FACTOR, WALL_EXTRA = 20.0, 20.0
 """The last fence: no judgement lasts longer than factor x timeout + extra seconds."""
 BLIND_FACTOR, BLIND_EXTRA = 3.0, 5.0
 """The same where a process's clock cannot be read (not Linux): wall time has to do."""
+MAX_THREADS = 512
+"""Threads one program may have; nothing but this bounds them for uid 0."""
 START_SECONDS = 60.0
 """Time a child has to come up on a crowded machine."""
 ENVIRONMENT = {
@@ -291,20 +293,25 @@ class Limits:
 def overrun(children: list[Child], limits: Limits) -> tuple[str, float]:
     """Whether the children of one judgement went too far, and seconds until the next look.
 
-    Returns `("timeout" | "output" | "files" | "", wait)`.
+    Returns `("timeout" | "output" | "files" | "threads" | "", wait)`.
     """
     now = time.monotonic()
     wall = now - children[0].started
     used, waited, known = 0.0, 0.0, True
-    longest = 0.0
+    longest, runnable = 0.0, False
     for child in children:
         if child.pid < 0:
             child.pid = child.zygote.watch()
-        cpu, delay = clocks(child.pid)
-        known = known and cpu >= 0
-        longest = max(longest, cpu)
-        used += max(0.0, cpu)
-        waited += delay
+        clock = clocks(child.pid)
+        if clock is None:
+            known = False
+            continue
+        longest = max(longest, clock.cpu)
+        used += clock.cpu
+        waited += clock.waited
+        runnable = runnable or clock.runnable
+        if clock.threads > MAX_THREADS:
+            return "threads", 0.0
     if longest >= limits.cpu:
         return "timeout", 0.0
     if any(child.printed_size() > limits.output for child in children):
@@ -316,25 +323,39 @@ def overrun(children: list[Child], limits: Limits) -> tuple[str, float]:
             )
             if entries > limits.scratch_entries or size > limits.scratch_bytes:
                 return "files", 0.0
-    idle = wall - used - waited if known else 0.0
+    idle = wall - used - waited if known and not runnable else 0.0
     factor, extra = (WALL_FACTOR, WALL_EXTRA) if known else (BLIND_FACTOR, BLIND_EXTRA)
     if idle > limits.cpu + 0.5 or wall > factor * limits.cpu + extra:
         return "timeout", 0.0
     return "", min(0.05, max(0.005, limits.cpu - longest))
 
 
-def clocks(pid: int) -> tuple[float, float]:
-    """(CPU seconds, seconds ready to run but waiting for a processor) of all threads; -1
-    unknown."""
+class Clock(NamedTuple):
+    """What a process has used: CPU seconds of all threads, seconds they were ready but waited for a
+    processor, how many there are, and whether one could run right now."""
+
+    cpu: float
+    waited: float
+    threads: int
+    runnable: bool
+
+
+def clocks(pid: int) -> Clock | None:
+    """The clock of a process; None where it cannot be read."""
     if pid <= 0 or sys.platform != "linux":
-        return -1.0, 0.0
+        return None
+    waited, threads, runnable = 0.0, 0, False
     try:
         cpu = time.clock_gettime((~pid << 3) | 2)  # the process's CPU clock, as clock_getcpuclockid
-    except OSError:
-        return -1.0, 0.0
-    delay = 0.0
-    with contextlib.suppress(OSError, ValueError, IndexError):
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as stat:
-                delay += int(stat.read().split()[1]) / 1e9
-    return cpu, delay
+            threads += 1
+            if threads > MAX_THREADS:
+                break
+            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as text:
+                waited += int(text.read().split()[1]) / 1e9
+            with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8", errors="replace") as
+            text:
+                runnable = runnable or text.read().rpartition(")")[2].split()[0] == "R"
+    except (OSError, ValueError, IndexError):
+        return None
+    return Clock(cpu, waited, threads, runnable)

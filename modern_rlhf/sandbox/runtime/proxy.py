@@ -3,8 +3,8 @@
 A value that crossed is data of exact types. What has no data form is an `Opaque` handle. Its
 operators run in the candidate only against other handles, never against the tests' plain data: an
 object whose `__eq__` says True to everything is still not equal to 5, and no expected value is ever
-shown to it. `Loose` handles forward everything; they exist for objects that the tests themselves
-construct and use as objects, and where calibration on the reference found that they are needed.
+shown to it. Objects that the tests themselves construct and use as objects may do more (`Used`);
+`Loose` handles forward everything, where calibration on the reference found no other way.
 """
 
 from __future__ import annotations
@@ -122,16 +122,12 @@ class Opaque:
     __and__, __or__, __xor__ = _handles_only("and"), _handles_only("or"), _handles_only("xor")
 
 
-class Loose(Opaque):
-    """A handle whose every operator runs in the candidate, also against plain data."""
+class Used(Opaque):
+    """An object the tests construct and use as one: truth, membership and arithmetic with plain
+    data run in the candidate as well; comparison with plain data still does not."""
 
     __hash__ = Opaque.__hash__
-
-    def __eq__(self, other: object) -> Any:
-        return object.__getattribute__(self, "_link").do("eq", self, other) is True
-
-    def __ne__(self, other: object) -> Any:
-        return object.__getattribute__(self, "_link").do("ne", self, other) is True
+    __eq__ = Opaque.__eq__
 
     def __bool__(self) -> bool:
         return object.__getattribute__(self, "_link").do("bool", self) is True
@@ -142,7 +138,6 @@ class Loose(Opaque):
     def __reversed_operation(self, what: str, other: Any) -> Any:
         return object.__getattribute__(self, "_link").do(what, other, self)
 
-    __lt__, __le__, __gt__, __ge__ = (_forward(n) for n in ("lt", "le", "gt", "ge"))
     __add__, __sub__, __mul__ = (_forward(n) for n in ("add", "sub", "mul"))
     __matmul__, __truediv__ = _forward("matmul"), _forward("truediv")
     __floordiv__, __mod__, __pow__ = (_forward(n) for n in ("floordiv", "mod", "pow"))
@@ -162,8 +157,22 @@ class Loose(Opaque):
         return self.__reversed_operation("truediv", other)
 
 
+class Loose(Used):
+    """A handle whose every operator runs in the candidate: a candidate can make it equal to
+    anything, so verdicts that rest on it are weak."""
+
+    __hash__ = Opaque.__hash__
+    __lt__, __le__, __gt__, __ge__ = (_forward(n) for n in ("lt", "le", "gt", "ge"))
+
+    def __eq__(self, other: object) -> Any:
+        return object.__getattribute__(self, "_link").do("eq", self, other) is True
+
+    def __ne__(self, other: object) -> Any:
+        return object.__getattribute__(self, "_link").do("ne", self, other) is True
+
+
 class ClassProxy(Opaque):
-    """A class of the candidate; what the tests construct with it is loose if they use it so."""
+    """A class of the candidate; what the tests construct with it is `Used` if they use it so."""
 
     __hash__ = Opaque.__hash__
 
@@ -173,9 +182,9 @@ class ClassProxy(Opaque):
         made = link.call({"handle": number}, args, kwargs, copy=False)
         name = object.__getattribute__(self, "_name")
         inner = handle_number(made)
-        if inner is None or name not in link.constructed:
+        if inner is None or link.loose or name not in link.constructed:
             return made
-        return Loose(link, inner, name)
+        return Used(link, inner, name)
 
     def __instancecheck__(self, item: Any) -> bool:
         if handle_number(item) is None:

@@ -70,8 +70,7 @@ def _empty_folder(root: int) -> None:
     while queue:
         name = queue.pop()
         try:
-            with contextlib.suppress(OSError):
-                os.chmod(name, 0o700, dir_fd=root)
+            _make_accessible(name, root)
             folder = os.open(name, _FLAGS, dir_fd=root)
         except OSError:
             continue
@@ -82,6 +81,13 @@ def _empty_folder(root: int) -> None:
             os.close(folder)
         with contextlib.suppress(OSError):
             os.rmdir(name, dir_fd=root)
+
+
+def _make_accessible(name: str, parent: int) -> None:
+    """chmod 700, for folders only: on a symbolic link it would reach what the link names."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            os.chmod(name, 0o700, dir_fd=parent)
 
 
 def _clear(folder: int, root: int, counter: int) -> list[str]:
@@ -97,8 +103,7 @@ def _clear(folder: int, root: int, counter: int) -> list[str]:
         target = name if folder == root else f".{counter}.{index}.{os.getpid()}"
         try:
             if folder != root:
-                with contextlib.suppress(OSError):  # moving a folder needs write access to it
-                    os.chmod(name, 0o700, dir_fd=folder)
+                _make_accessible(name, folder)  # moving a folder needs write access to it
                 os.rename(name, target, src_dir_fd=folder, dst_dir_fd=root)
             found.append(target)
         except OSError:

@@ -39,6 +39,26 @@ class Suite:
     aliases: dict[str, str] = field(default_factory=dict)
 
 
+_DATA_ATTRIBUTES = {
+    name
+    for kind in (
+        list,
+        dict,
+        set,
+        frozenset,
+        str,
+        bytes,
+        bytearray,
+        tuple,
+        int,
+        float,
+        complex,
+        range,
+    )
+    for name in dir(kind)
+}
+
+
 class _Survey(ast.NodeVisitor):
     """Names loaded, bound and called, imports of unknown modules, and classes used as classes."""
 
@@ -64,7 +84,9 @@ class _Survey(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
+        if node.attr in _DATA_ATTRIBUTES:
+            pass  # `f(x).sort()` says nothing: the result may be plain data
+        elif isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
             self.constructed.add(node.value.func.id)
         elif isinstance(node.value, ast.Name):
             self._attributed.add(node.value.id)

@@ -161,7 +161,9 @@ def run(job: dict[str, Any], reading: int, writing: int) -> None:
     if type(loaded) is not dict or "v" not in loaded:
         write_all(writing, pack(loaded if type(loaded) is dict else {"dead": True}))
         return
-    parsed = suite.parse(job["tests"], job["setup"], job["entry_point"], job["mode"])
+    parsed = parse(job, writing)
+    if parsed is None:
+        return
     module = types.ModuleType("tests")
     sys.modules["tests"] = module
     space = module.__dict__
@@ -180,6 +182,15 @@ def run(job: dict[str, Any], reading: int, writing: int) -> None:
         report["line"] = link.last_error.get("line")
     report.update(dead=link.dead, memory=link.memory, broken=link.broken, calls=link.calls)
     write_all(writing, pack(report))
+
+
+def parse(job: dict[str, Any], writing: int) -> suite.Suite | None:
+    """The job's tests; None after having said that they do not compile."""
+    try:
+        return suite.parse(job["tests"], job["setup"], job["entry_point"], job["mode"])
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        write_all(writing, pack({"unusable": f"{type(error).__name__}: {error}"[:300]}))
+        return None
 
 
 def bind(link: Link, space: dict[str, Any], parsed: suite.Suite) -> None:
@@ -208,7 +219,9 @@ def run_in_process(job: dict[str, Any], writing: int) -> None:
         kind = type(error).__name__
         write_all(writing, pack({"syntax": f"{kind}: {str(error)[:300]}", "type": kind}))
         return
-    parsed = suite.parse(job["tests"], job["setup"], job["entry_point"], job["mode"])
+    parsed = parse(job, writing)
+    if parsed is None:
+        return
     module = types.ModuleType("solution")
     sys.modules["solution"] = module
     space = module.__dict__
