@@ -351,10 +351,10 @@ def clocks(pid: int) -> Clock | None:
             threads += 1
             if threads > MAX_THREADS:
                 break
-            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as text:
+            folder = f"/proc/{pid}/task/{thread}"
+            with open(f"{folder}/schedstat", encoding="ascii") as text:
                 waited += int(text.read().split()[1]) / 1e9
-            with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8", errors="replace") as
-            text:
+            with open(f"{folder}/stat", encoding="utf-8", errors="replace") as text:
                 runnable = runnable or text.read().rpartition(")")[2].split()[0] == "R"
     except (OSError, ValueError, IndexError):
         return None
