@@ -34,7 +34,10 @@ _SCOPES = frozenset({"function_definition", "class_definition"})
 
 @dataclass(frozen=True)
 class CodeTree:
-    """Subtree numbers (the root's last), and the data-flow items or None where they are out of reach."""
+    """Subtree numbers (the root's last), and the data-flow items.
+
+    `flow` is None where it is out of reach, or was not asked for.
+    """
 
     subtrees: tuple[int, ...]
     flow: Counter[Flow] | None
@@ -70,8 +73,8 @@ class CodeTreeBuilder:
         self._numbers: dict[tuple[Any, ...], int] = {}
         self._parser = _python_parser()
 
-    def build(self, code: str) -> CodeTree | None:
-        """The tree of `code`; None above `CHARACTER_LIMIT`."""
+    def build(self, code: str, *, with_flow: bool = True) -> CodeTree | None:
+        """The tree of `code`, with its data flow or without; None above `CHARACTER_LIMIT`."""
         if len(code) > CHARACTER_LIMIT:
             return None
         source = code.encode("utf-8")
@@ -87,7 +90,8 @@ class CodeTreeBuilder:
                 node.number = self._numbers.setdefault(key, len(self._numbers))
                 if node.children or node is nodes[0]:
                     subtrees.append(node.number)
-        return CodeTree(tuple(subtrees), data_flow(nodes[0], source) if within else None)
+        flow = data_flow(nodes[0], source) if with_flow and within else None
+        return CodeTree(tuple(subtrees), flow)
 
 
 def syntax_match(candidate: CodeTree, reference: CodeTree) -> float:
@@ -101,7 +105,7 @@ def flow_match(candidate: CodeTree, reference: CodeTree) -> float | None:
 
     None when the reference has no data flow, or when either side's is out of reach.
     """
-    if candidate.flow is None or not reference.flow:
+    if not reference.flow or candidate.flow is None:
         return None
     return (candidate.flow & reference.flow).total() / reference.flow.total()
 

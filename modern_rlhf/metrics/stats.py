@@ -73,9 +73,12 @@ def bootstrap_interval(
         MetricError: a value is NaN or infinite, or `samples` is negative.
     """
     kept = _finite([value for value in values if value is not None])
-    return bootstrap_statistic(
-        kept[:, None], _mean_of(len(kept)), samples=samples, seed=seed, confidence=confidence
-    )
+    if len(kept) < 2 or _resamples(samples) == 0 or np.all(kept == kept[0]):
+        return bootstrap_statistic(
+            kept[:, None], _mean_of(len(kept)), samples=samples, seed=seed, confidence=confidence
+        )
+    low, high, _ = _resample(kept, np.mean, samples, seed, confidence)
+    return Interval(float(kept.mean()), low, high, len(kept))
 
 
 def proportion_interval(
@@ -189,7 +192,6 @@ def _bootstrap(
     confidence: float,
 ) -> tuple[float, float, Floats]:
     """Bounds and distribution of a function of item counts [B, n], over `samples` resamples."""
-    from scipy.stats import bootstrap
 
     def statistic(indices: NDArray[np.int64], axis: int = -1) -> Floats:
         rows = indices.reshape(-1, n)
@@ -197,11 +199,24 @@ def _bootstrap(
         counts = np.bincount((rows + offsets).ravel(), minlength=rows.size).reshape(rows.shape)
         return of_counts(counts.astype(np.float64)).reshape(indices.shape[:-1])
 
+    return _resample(np.arange(n), statistic, samples, seed, confidence)
+
+
+def _resample(
+    data: NDArray[Any],
+    statistic: Callable[..., Any],
+    samples: int,
+    seed: int,
+    confidence: float,
+) -> tuple[float, float, Floats]:
+    """scipy's percentile bootstrap of a vectorised statistic of `data` [n], n at least 2."""
+    from scipy.stats import bootstrap
+
     outcome = bootstrap(
-        (np.arange(n),),
+        (data,),
         statistic,
         n_resamples=samples,
-        batch=max(1, _CELLS_AT_ONCE // n),
+        batch=max(1, _CELLS_AT_ONCE // len(data)),
         vectorized=True,
         axis=-1,
         confidence_level=confidence,

@@ -98,7 +98,8 @@ def test_comments_and_docstrings_are_not_syntax_but_a_lone_string_is() -> None:
 def test_flow_is_blind_to_names_and_handles_loops() -> None:
     builder = CodeTreeBuilder()
     one = builder.build("for i in x:\n    t = t + i\nwhile t:\n    t = i + x")
-    two = builder.build("for k in y:\n    s = s + k\nwhile s:\n    s = k + y")
+    # Other names, in another alphabetical order.
+    two = builder.build("for k in a:\n    c = c + k\nwhile c:\n    c = k + a")
     other = builder.build("for k in y:\n    s = s + y\nwhile s:\n    s = s + y")
     assert one is not None and two is not None and other is not None
     assert flow_match(one, two) == 1.0
