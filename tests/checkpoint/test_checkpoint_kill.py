@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,14 +61,19 @@ def save_with_a_kill(folder, step, left):
 
 for line in sys.stdin:
     folder, *numbers = line.rstrip().split("|")
+    may_go, go = os.pipe()
     child = os.fork()
     if child == 0:
+        os.read(may_go, 1)  # so that nothing it prints comes before its own process id
         if numbers:
             save_with_a_kill(Path(folder), *map(int, numbers))
         else:
             train(Path(folder))
         os._exit(0)
     print(child, flush=True)
+    os.write(go, b"!")
+    os.close(go)
+    os.close(may_go)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
@@ -161,12 +167,13 @@ def test_sixty_kills_at_random_moments(nursery: Nursery, tmp_path: Path) -> None
 def test_a_kill_before_every_single_system_call_of_a_save(
     nursery: Nursery, tmp_path: Path, step: int
 ) -> None:
+    before = CheckpointStore(tmp_path / "before", keep_best=False)
+    for old in (1, 2):
+        before.save(old, {"loop": "old", "model": {"w": torch.zeros(4)}})
     outcomes = []
     for calls in range(60):
         folder = tmp_path / str(calls)
-        store = CheckpointStore(folder, keep_best=False)
-        for old in (1, 2):
-            store.save(old, {"loop": "old", "model": {"w": torch.zeros(4)}})
+        shutil.copytree(before.folder, folder)
         nursery.attempt(folder, step, calls)
         ended = int(nursery.line())
         loaded = CheckpointStore(folder).load_latest()
