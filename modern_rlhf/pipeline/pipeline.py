@@ -8,13 +8,16 @@ is checked before the output folder is touched.
 
 from __future__ import annotations
 
+import copy
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
@@ -209,7 +212,7 @@ class ModernRLHFPipeline:
             else:
                 artifacts.set_offsets(artifacts.offsets() if self.resume else tracker.offsets())
             tracker.status(state="running", stage=name, message=f"stage {name}")
-        torch.manual_seed(self.config.training.seed)
+        _seed_global_generators(self.config.training.seed)
         record = run(workspace)
         artifacts.finish(folder, record)
         if tracker is not None:
@@ -245,13 +248,6 @@ class ModernRLHFPipeline:
                 kl_to=start if name == "rlhf" else None,
                 items=workspace.data.evaluation,
             )
-            if workspace.tracker is not None:
-                columns = {
-                    key: value
-                    for key, value in stages.metric_columns(found[name]).items()
-                    if key != "score"
-                }
-                workspace.tracker.log("evaluate", len(found), columns, kind="eval")
             if self.stop.requested:
                 raise StopRequested("stopped by request during evaluation; --resume goes on")
         for stage_name, folder in (
@@ -406,10 +402,15 @@ class _Session:
             self.lock.release()
 
 
+def _seed_global_generators(seed: int) -> None:
+    """Every stage starts from the same global state, whether or not stages ran before it."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def _resolved(config: ModernRLHFConfig) -> ModernRLHFConfig:
     """A copy whose `builtin:` data paths are real ones."""
-    import copy
-
     resolved = copy.deepcopy(config)
     data = resolved.data
     for name in (

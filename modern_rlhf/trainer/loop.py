@@ -157,6 +157,7 @@ class Keeper:
     _began: float = 0.0
     _step_began: float = 0.0
     _saved_step: int = -1
+    _score: float | None = None
 
     def begin(self) -> int:
         """Restore the newest checkpoint when resuming; the step to continue from."""
@@ -186,6 +187,8 @@ class Keeper:
             runtime.tracker.status(
                 state="running", stage=self.stage, step=step, total_steps=self.total_steps
             )
+        if step == 0 and self.evaluate is not None:
+            self._evaluate(0, 0.0)
         return step
 
     def after_step(
@@ -224,7 +227,8 @@ class Keeper:
         self._bar.set_postfix(shown, refresh=False)
         go_on = True
         last = step >= self.total_steps
-        if self.evaluate is not None and not last and _due(step, training.eval_steps):
+        self._score = None
+        if self.evaluate is not None and (last or _due(step, training.eval_steps)):
             go_on = self._evaluate(step, epoch)
         if runtime.stop.requested:
             self.save(step)
@@ -248,6 +252,7 @@ class Keeper:
         score = values.pop("score", None)
         if self.runtime.tracker is not None:
             self.runtime.tracker.log(self.stage, step, values, epoch=epoch, kind="eval")
+        self._score = score
         if score is None:
             return True
         if self.best is None or score > self.best:
@@ -270,7 +275,7 @@ class Keeper:
             "tokens": self.tokens,
             "offsets": tracker.offsets() if tracker is not None else {},
         }
-        store.save(step, state, metric=self.best)
+        store.save(step, state, metric=self._score)
         self._saved_step = step
 
     def finish(self, step: int, *, stopped_early: bool) -> TrainResult:

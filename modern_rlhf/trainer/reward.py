@@ -19,8 +19,10 @@ from torch import Tensor
 from modern_rlhf.config.sections import RewardConfig, TrainingConfig
 from modern_rlhf.data_loader.splits import split_by_group
 from modern_rlhf.errors import DataError
+from modern_rlhf.models.loading import load_backbone
 from modern_rlhf.records import PreferencePair, Rating
 from modern_rlhf.reward_model.cache import FeatureCache
+from modern_rlhf.reward_model.encoding import length_limit
 from modern_rlhf.reward_model.evaluator import RewardModelEvaluator
 from modern_rlhf.reward_model.fit import (
     loss_plan,
@@ -78,13 +80,16 @@ class RewardTrainer:
         self.runtime = runtime = runtime or Runtime()
         generator = torch.Generator().manual_seed(training.seed)
         if isinstance(model, str):
+            backbone = load_backbone(model, device=runtime.device)
+            limit = length_limit(backbone.model.config, backbone.tokenizer)
+            wanted = self.config.reward_max_length
             model = CustomRewardModel(
-                model,
+                backbone,
                 freeze_backbone=self.config.custom_reward_freeze_backbone,
                 human_logits=self.config.use_human_logits and bool(ratings),
                 human_logits_layer=self.config.human_logits_layer,  # type: ignore[arg-type]
                 human_feedback_weight=self.config.human_feedback_weight,
-                max_length=self.config.reward_max_length,
+                max_length=wanted if limit is None else min(wanted, limit),
                 generator=generator,
             )
         self.model = model.to(runtime.device)

@@ -138,7 +138,7 @@ def train_lines(out: Path) -> list[str]:
     return [x for x in (out / "metrics.jsonl").read_text().splitlines() if '"kind": "train"' in x]
 
 
-@pytest.mark.parametrize("polls", [3, 13])
+@pytest.mark.parametrize("polls", [pytest.param(3, marks=pytest.mark.slow), 13])
 def test_stopped_and_resumed_equals_uninterrupted(
     config: ModernRLHFConfig, tmp_path: Path, polls: int
 ) -> None:

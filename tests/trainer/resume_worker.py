@@ -7,11 +7,13 @@ With `--pause-after N` it touches FOLDER/paused after step N and sleeps there to
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -90,6 +92,8 @@ def build(kind: str, runtime: Runtime) -> Any:
 def main() -> None:
     kind, folder = sys.argv[1], Path(sys.argv[2])
     torch.set_num_threads(1)
+    random.seed(0)
+    np.random.seed(0)
     pause = int(sys.argv[sys.argv.index("--pause-after") + 1]) if "--pause-after" in sys.argv else 0
     with RunTracker(folder) as tracker:
         runtime = Runtime(

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -40,6 +41,8 @@ def assert_equal(first: object, second: object, where: str = "state") -> None:
         assert isinstance(second, list | tuple) and len(first) == len(second), where
         for index, (a, b) in enumerate(zip(first, second, strict=True)):
             assert_equal(a, b, f"{where}[{index}]")
+    elif isinstance(first, np.ndarray):
+        assert isinstance(second, np.ndarray) and np.array_equal(first, second), where
     else:
         assert first == second or (first != first and second != second), where
 
@@ -51,9 +54,9 @@ def assert_equal(first: object, second: object, where: str = "state") -> None:
         "ppo",
         pytest.param("rloo", marks=pytest.mark.slow),
         pytest.param("grpo", marks=pytest.mark.slow),
-        "reinforce",
+        pytest.param("reinforce", marks=pytest.mark.slow),
         pytest.param("dpo", marks=pytest.mark.slow),
-        "kto",
+        pytest.param("kto", marks=pytest.mark.slow),
     ],
 )
 def test_a_kill_costs_nothing(kind: str, tmp_path: Path) -> None:
