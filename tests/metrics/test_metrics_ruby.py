@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import random
 from functools import cache
 from typing import Any
@@ -258,11 +257,8 @@ def test_graph_mode_agrees_with_the_published_scores(graded_rows: list[dict[str,
     assert pearsonr(ours, human)[0] == pytest.approx(pearsonr(stored, human)[0], abs=0.02)
 
 
-def test_worked_examples(graded_rows: list[dict[str, Any]]) -> None:
-    from conftest import FIXTURE
-
-    examples = json.loads((FIXTURE / "ruby_worked_examples.json").read_text(encoding="utf-8"))
-    for one in examples:
+def test_worked_examples(ruby_examples: list[dict[str, Any]]) -> None:
+    for one in ruby_examples:
         a, b = Program(one["ref"]), Program(one["hyp"])
         assert ruby_score(a, b).mode == one["ruby"][1], one["name"]
         assert string_similarity(a.tokens, b.tokens) == pytest.approx(one["STS"])
