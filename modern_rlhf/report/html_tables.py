@@ -83,9 +83,10 @@ def differences_table(comparisons: Mapping[str, Any]) -> str:
 
 
 def _difference(entry: Any) -> tuple[str, str]:
-    if not isinstance(entry, Mapping) or entry.get("difference") is None:
+    value = entry.get("difference") if isinstance(entry, Mapping) else None
+    if value is None:
         return "", ""
-    value, low, high, p = (entry.get(key) for key in ("difference", "low", "high", "p_value"))
+    low, high, p = (entry.get(key) for key in ("low", "high", "p_value"))
     text = ("+" if value > 0 else "") + number(value)
     kind = ""
     if low is not None and high is not None:
@@ -119,7 +120,9 @@ def honesty_table(checks: Mapping[str, Any]) -> str:
     for name, check in checks.items():
         check = check if isinstance(check, Mapping) else {"flag": check}
         flag = check.get("flag")
-        word, kind = {True: ("raised", "bad"), False: ("clear", "good")}.get(flag, ("unknown", ""))
+        word, kind = ("raised", "bad") if flag is True else ("unknown", "")
+        if flag is False:
+            word, kind = "clear", "good"
         evidence = _evidence(check.get("evidence"))
         rows.append(_row(name.replace("_", " "), [(word, kind), (evidence, "")]))
     return _table(["check", "flag", "evidence"], rows) if rows else ""

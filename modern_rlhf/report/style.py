@@ -31,7 +31,7 @@ PANEL = (4.3, 2.9)
 """Width and height of one panel, inches."""
 DPI = 130
 
-_RC: dict[str, Any] = {
+_RC: Any = {  # matplotlib's own type lists every key by name
     "font.size": 10,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 11,
