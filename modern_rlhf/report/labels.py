@@ -60,8 +60,10 @@ UNITS: dict[str, str] = {
 
 
 def metric_label(key: str) -> str:
-    """`pass_at_1` -> `pass@1`; an unknown key with blanks for underscores."""
-    return METRICS.get(key, key.replace("_", " "))
+    """`pass_at_1` -> `pass@1`, `bleu/a_split` -> `BLEU, a split`; blanks for underscores."""
+    name, _, split = key.partition("/")
+    label = METRICS.get(name, name.replace("_", " "))
+    return f"{label}, {split.replace('_', ' ')}" if split else label
 
 
 def stage_label(key: str) -> str:

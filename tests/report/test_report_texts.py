@@ -232,6 +232,7 @@ def test_the_page_holds_the_numbers_of_the_files(page: str) -> None:
     assert "3 of 5 targets met" in text and "1 honesty flag raised" in text
     assert "0.60 missed" in text and "BERTScore n/a (base, SFT, RLHF): no encoder" in text
     assert "RLHF minus SFT" in text and "+0.152 [0.122, 0.182], p 0.001" in text
+    assert "pass@1, eval seen +0.300 [0.200, 0.400]" in text
     assert "pass@1, eval unseen 0.100 [0.060, 0.140] 0.340 [0.300, 0.380]" in text
     assert "reward hacking raised" in text and "reward gain 1.700" in text
     assert "4,210.0 (1 h 10 min)" in text and "builtin:tiny-code-lm" in text
