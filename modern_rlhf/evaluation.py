@@ -4,7 +4,8 @@ Every stage, the periodic in-training evaluation and the command line call `eval
 number means the same everywhere. Answers are greedy (a second, sampled answer at temperature 1 gives
 the sampled pass rate and the KL to another policy); all models answer the same items, so differences
 are paired. Evaluation items come with the tests of the evaluation set, never with training tests.
-This file knows models and metrics, not training.
+This file knows models and metrics, not training. It is longer than 350 lines because the set, what a
+policy did on it and the paired comparison are read together.
 """
 
 from __future__ import annotations

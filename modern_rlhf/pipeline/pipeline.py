@@ -8,7 +8,6 @@ is checked before the output folder is touched.
 
 from __future__ import annotations
 
-import copy
 import logging
 import random
 import time
@@ -21,22 +20,19 @@ import numpy as np
 import torch
 
 from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
-from modern_rlhf.errors import ConfigError, ModernRLHFError, StopRequested
+from modern_rlhf.errors import ConfigError, StopRequested
 from modern_rlhf.evaluation import PolicyEvaluation, compare
 from modern_rlhf.pipeline import plan, stages
-from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts, claim
+from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts
 from modern_rlhf.pipeline.data import RunData, load_run_data
 from modern_rlhf.pipeline.results import training_results, write_run_samples
+from modern_rlhf.pipeline.session import Session, resolved
 from modern_rlhf.pipeline.workspace import Workspace, folder_of
 from modern_rlhf.report.build import build_report
 from modern_rlhf.report.table import closing_table
-from modern_rlhf.tracking import RunTracker, training_log_handler
 from modern_rlhf.trainer.runtime import NeverStop, StopSignal
 from modern_rlhf.utils.atomic import write_json
 from modern_rlhf.utils.device import DeviceChoice, resolve_device
-from modern_rlhf.utils.hardware import hardware_facts
-from modern_rlhf.utils.lock import RunLock
-from modern_rlhf.utils.paths import resolve_path
 
 STAGES = ("all", "sft", "reward", "rlhf", "evaluate")
 LOGGER = logging.getLogger("modern_rlhf")
@@ -136,7 +132,7 @@ class ModernRLHFPipeline:
 
     def load_data(self) -> RunData:
         """All records of the run, checked and split."""
-        return load_run_data(_resolved(self.config))
+        return load_run_data(resolved(self.config))
 
     # --- single pieces, for notebooks ---------------------------------------------------------------
 
@@ -174,8 +170,17 @@ class ModernRLHFPipeline:
 
     # --- how it is done -------------------------------------------------------------------------------
 
-    def _session(self) -> _Session:
-        return _Session(self)
+    def _session(self) -> Session:
+        """A session on this run's folder; single stages go on in a folder that is not empty."""
+        return Session(
+            config=self.config,
+            device=self.device,
+            artifacts=self.artifacts,
+            resume=self.resume or (self.stage != "all" and not self.overwrite),
+            overwrite=self.overwrite,
+            stop=self.stop,
+            progress=self.progress,
+        )
 
     def _training_stages(self) -> list[tuple[str, str, Callable[[Workspace], dict[str, Any]]]]:
         """(stage, folder, function) in order, as far as the configuration wants them."""
@@ -318,113 +323,11 @@ class ModernRLHFPipeline:
             workspace.say(line)
 
 
-class _Session:
-    """Owns what a run must give back: the folder's lock, the log files, the executor."""
-
-    def __init__(self, pipeline: ModernRLHFPipeline) -> None:
-        self.pipeline = pipeline
-        self.workspace: Workspace | None = None
-        self.lock: RunLock | None = None
-        self.handler: logging.Handler | None = None
-
-    def __enter__(self) -> Workspace:
-        pipeline = self.pipeline
-        root = pipeline.artifacts.root
-        # 1. Everything that bad input can break, before the folder is touched.
-        config = _resolved(pipeline.config)
-        data = load_run_data(config)
-        plan.check_models(config)
-        # 2. The folder: refused, or ours and locked.
-        reuse = pipeline.resume or (pipeline.stage != "all" and not pipeline.overwrite)
-        if pipeline.overwrite:
-            root.mkdir(parents=True, exist_ok=True)
-        else:
-            claim(root, resume=reuse, overwrite=False)
-        self.lock = RunLock(root)
-        self.lock.acquire()
-        try:
-            if pipeline.overwrite:
-                claim(root, resume=False, overwrite=True)
-            if config.hardware.threads is not None:
-                torch.set_num_threads(config.hardware.threads)
-            write_json(
-                root / "config.json",
-                {
-                    "config": pipeline.config.to_dict(),
-                    "versions": hardware_facts(),
-                    "seed": config.training.seed,
-                    "device": pipeline.device.line(),
-                },
-                SCHEMA,
-            )
-            self.handler = training_log_handler(root)
-            LOGGER.addHandler(self.handler)
-            LOGGER.setLevel(logging.INFO)
-            self.workspace = Workspace(
-                config=config,
-                device=pipeline.device,
-                artifacts=pipeline.artifacts,
-                data=data,
-                tracker=RunTracker(root),
-                resume=reuse,
-                stop=pipeline.stop,
-                progress=pipeline.progress,
-            )
-            assert self.workspace.tracker is not None
-            self.workspace.tracker.status(state="starting", message="loading")
-        except BaseException:
-            self._release()
-            raise
-        return self.workspace
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        workspace = self.workspace
-        try:
-            if error is not None and workspace is not None and workspace.tracker is not None:
-                stopped = isinstance(error, StopRequested | KeyboardInterrupt)
-                message = str(error) if isinstance(error, ModernRLHFError) else repr(error)
-                LOGGER.error("%s", message)
-                workspace.tracker.status(
-                    state="interrupted" if stopped else "failed", message=message
-                )
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        if self.workspace is not None:
-            self.workspace.close()
-            if self.workspace.tracker is not None:
-                self.workspace.tracker.close()
-        if self.handler is not None:
-            LOGGER.removeHandler(self.handler)
-            self.handler.close()
-        if self.lock is not None:
-            self.lock.release()
-
-
 def _seed_global_generators(seed: int) -> None:
     """Every stage starts from the same global state, whether or not stages ran before it."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def _resolved(config: ModernRLHFConfig) -> ModernRLHFConfig:
-    """A copy whose `builtin:` data paths are real ones."""
-    resolved = copy.deepcopy(config)
-    data = resolved.data
-    for name in (
-        "train_data_path",
-        "prompts_path",
-        "eval_data_path",
-        "preferences_path",
-        "human_feedback_path",
-        "conala_local_path",
-    ):
-        value = getattr(data, name)
-        if value is not None:
-            setattr(data, name, resolve_path(value))
-    return resolved
 
 
 def run_multi_stage_pipeline(config: ModernRLHFConfig, **options: Any) -> PipelineResults:

@@ -20,8 +20,8 @@ from modern_rlhf.trainer.inputs import (
     stop_ids,
     with_lora,
 )
-from modern_rlhf.trainer.online import OnlineParts
 from modern_rlhf.trainer.runtime import Runtime
+from modern_rlhf.trainer.update import OnlineParts
 
 
 def assemble(

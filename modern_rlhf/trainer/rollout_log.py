@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modern_rlhf.errors import TrainingError
 from modern_rlhf.rollout.types import RolloutBatch
 
 
@@ -63,3 +64,16 @@ def rollout_rows(
             "verdict": verdicts[i],
             "finished": batch.finished[i],
         }
+
+
+def check_kl(kl: float, limit: float | None, *, step: int) -> None:
+    """Stop a policy that has run away from its reference.
+
+    Raises:
+        TrainingError: `kl` (nats a response) exceeds `training.abort_kl`.
+    """
+    if limit is not None and kl > limit:
+        raise TrainingError(
+            f"KL to the reference is {kl:.1f} at step {step}, above training.abort_kl = {limit}: the "
+            "policy has run away; raise training.ppo_kl_penalty or lower training.learning_rate"
+        )

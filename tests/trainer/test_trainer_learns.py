@@ -135,13 +135,13 @@ def test_each_sample_is_used_ppo_epochs_times(
         tiny_llama, byte_tokenizer, "ppo", total_steps=6, ppo_epochs=3, ppo_mini_batches=2
     )
     used: list[list[int]] = []
-    original = trainer.loop._accumulate
+    original = trainer.loop.updater.accumulate
 
-    def spy(batch: Any, advantages: Any, rows: Any, sums: Any, value_only: bool) -> None:
+    def spy(batch: Any, advantages: Any, rows: Any, *rest: Any) -> None:
         used.append(list(rows))
-        original(batch, advantages, rows, sums, value_only)
+        original(batch, advantages, rows, *rest)
 
-    monkeypatch.setattr(trainer.loop, "_accumulate", spy)
+    monkeypatch.setattr(trainer.loop.updater, "accumulate", spy)
     trainer.train()
     flat = [row for rows in used for row in rows]
     assert len(used) == 6 and {flat.count(i) for i in range(32)} == {3}  # D23
@@ -153,7 +153,7 @@ def test_total_steps_caps_optimiser_steps(
 ) -> None:
     trainer = online(tiny_llama, byte_tokenizer, "ppo", total_steps=5, ppo_epochs=2)
     trainer.train()
-    assert trainer.loop.optimizer_steps == 5
+    assert trainer.loop.updater.optimizer_steps == 5
 
 
 def test_a_dead_reward_stops_the_run_and_never_pushes(

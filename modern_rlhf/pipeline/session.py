@@ -1,0 +1,143 @@
+"""A run's session: everything it takes and must give back, in the right order.
+
+Bad input is found first, then the output folder is claimed and locked, then logs are opened; on the way
+out the status says how it ended, and executor, logs and lock are released, whatever happened.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import torch
+
+from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.errors import ModernRLHFError, StopRequested
+from modern_rlhf.pipeline import plan
+from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts, claim
+from modern_rlhf.pipeline.data import load_run_data
+from modern_rlhf.pipeline.workspace import LOGGER, Workspace
+from modern_rlhf.tracking import RunTracker, training_log_handler
+from modern_rlhf.trainer.runtime import StopSignal
+from modern_rlhf.utils.atomic import write_json
+from modern_rlhf.utils.device import DeviceChoice
+from modern_rlhf.utils.hardware import hardware_facts
+from modern_rlhf.utils.lock import RunLock
+from modern_rlhf.utils.paths import resolve_path
+
+
+class Session:
+    """Owns what a run must give back: the folder's lock, the log files, the executor."""
+
+    def __init__(
+        self,
+        *,
+        config: ModernRLHFConfig,
+        device: DeviceChoice,
+        artifacts: Artifacts,
+        resume: bool,
+        overwrite: bool,
+        stop: StopSignal,
+        progress: bool,
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.artifacts = artifacts
+        self.resume = resume
+        self.overwrite = overwrite
+        self.stop = stop
+        self.progress = progress
+        self.workspace: Workspace | None = None
+        self.lock: RunLock | None = None
+        self.handler: logging.Handler | None = None
+
+    def __enter__(self) -> Workspace:
+        root = self.artifacts.root
+        # 1. Everything that bad input can break, before the folder is touched.
+        config = resolved(self.config)
+        data = load_run_data(config)
+        plan.check_models(config)
+        # 2. The folder: refused, or ours and locked.
+        if self.overwrite:
+            root.mkdir(parents=True, exist_ok=True)
+        else:
+            claim(root, resume=self.resume, overwrite=False)
+        self.lock = RunLock(root)
+        self.lock.acquire()
+        try:
+            if self.overwrite:
+                claim(root, resume=False, overwrite=True)
+            if config.hardware.threads is not None:
+                torch.set_num_threads(config.hardware.threads)
+            write_json(
+                root / "config.json",
+                {
+                    "config": self.config.to_dict(),
+                    "versions": hardware_facts(),
+                    "seed": config.training.seed,
+                    "device": self.device.line(),
+                },
+                SCHEMA,
+            )
+            self.handler = training_log_handler(root)
+            LOGGER.addHandler(self.handler)
+            LOGGER.setLevel(logging.INFO)
+            self.workspace = Workspace(
+                config=config,
+                device=self.device,
+                artifacts=self.artifacts,
+                data=data,
+                tracker=RunTracker(root),
+                resume=self.resume,
+                stop=self.stop,
+                progress=self.progress,
+            )
+            assert self.workspace.tracker is not None
+            self.workspace.tracker.status(state="starting", message="loading")
+        except BaseException:
+            self._release()
+            raise
+        return self.workspace
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        workspace = self.workspace
+        try:
+            if error is not None and workspace is not None and workspace.tracker is not None:
+                stopped = isinstance(error, StopRequested | KeyboardInterrupt)
+                message = str(error) if isinstance(error, ModernRLHFError) else repr(error)
+                LOGGER.error("%s", message)
+                workspace.tracker.status(
+                    state="interrupted" if stopped else "failed", message=message
+                )
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self.workspace is not None:
+            self.workspace.close()
+            if self.workspace.tracker is not None:
+                self.workspace.tracker.close()
+        if self.handler is not None:
+            LOGGER.removeHandler(self.handler)
+            self.handler.close()
+        if self.lock is not None:
+            self.lock.release()
+
+
+def resolved(config: ModernRLHFConfig) -> ModernRLHFConfig:
+    """A copy whose `builtin:` data paths are real ones."""
+    copied = copy.deepcopy(config)
+    data = copied.data
+    for name in (
+        "train_data_path",
+        "prompts_path",
+        "eval_data_path",
+        "preferences_path",
+        "human_feedback_path",
+        "conala_local_path",
+    ):
+        value = getattr(data, name)
+        if value is not None:
+            setattr(data, name, resolve_path(value))
+    return copied

@@ -1,0 +1,247 @@
+"""The update of every online algorithm: passes over one rollout, an optimiser step a mini-batch.
+
+`ppo_epochs` passes in fresh permutations (algorithms that do not reuse a rollout take one), each cut
+into mini-batches; gradients are accumulated over micro-batches of a token budget under one global
+denominator, so the result does not depend on that split (D34). Holds the optimiser, and nothing of
+sampling, rewards or logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modern_rlhf.config.sections import TrainingConfig
+from modern_rlhf.losses.policy import entropy_bonus
+from modern_rlhf.losses.sft import sft_loss
+from modern_rlhf.losses.value import clipped_value_loss
+from modern_rlhf.models.forward import Policy, ValueModel, make_sequences
+from modern_rlhf.ops.masking import batch_denominator
+from modern_rlhf.records import Prompt
+from modern_rlhf.rewards.base import Reward
+from modern_rlhf.rollout.types import GenerationEngine, RolloutBatch
+from modern_rlhf.trainer.algorithms import Advantages, Algorithm, PolicyLossInputs
+from modern_rlhf.trainer.loop import (
+    EpochSampler,
+    MetricSums,
+    check_finite,
+    make_optimizer,
+    micro_batches,
+)
+from modern_rlhf.trainer.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class OnlineParts:
+    """Everything the loop moves: models, data, reward, sampler.
+
+    Attributes:
+        policy: the model that learns (with a value head on its trunk for a shared value model).
+        reference: a frozen policy; None when nothing compares against one, or under LoRA, where
+            the reference is the policy with its adapters off.
+        value_model: a value network of its own, or None.
+        prompts, prompt_ids: records and their rendered token ids, aligned.
+        sft_rows: (prompt ids, response ids) for a mixed-in SFT loss, may be empty.
+    """
+
+    policy: Policy
+    reference: Policy | None
+    value_model: ValueModel | None
+    tokenizer: Any
+    prompts: Sequence[Prompt]
+    prompt_ids: Sequence[list[int]]
+    reward: Reward
+    engine: GenerationEngine
+    sft_rows: Sequence[tuple[list[int], list[int]]] = ()
+
+
+class Updater:
+    """Optimiser, models and the steps on one rollout."""
+
+    def __init__(
+        self,
+        parts: OnlineParts,
+        *,
+        algorithm: Algorithm,
+        training: TrainingConfig,
+        runtime: Runtime,
+        generator: torch.Generator,
+    ) -> None:
+        self.parts = parts
+        self.algorithm = algorithm
+        self.training = training
+        self.runtime = runtime
+        self.generator = generator
+        self.epochs = training.ppo_epochs if algorithm.reuses_rollout else 1
+        self.policy = runtime.prepare(parts.policy)
+        self.value_model = None if parts.value_model is None else runtime.prepare(parts.value_model)
+        value_rate = training.value_learning_rate or training.learning_rate
+        policy_parameters, value_parameters = self._parameters()
+        self.optimizer = make_optimizer(
+            [(policy_parameters, training.learning_rate), (value_parameters, value_rate)], training
+        )
+        self.trainable = [p for g in self.optimizer.param_groups for p in g["params"]]
+        self.sft_sampler = EpochSampler(max(1, len(parts.sft_rows)), seed=training.seed + 1)
+        self.optimizer_steps = 0
+
+    def _parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        policy, value = [], []
+        for name, parameter in self.policy.named_parameters():
+            (value if "value_head" in name else policy).append(parameter)
+        if self.value_model is not None:
+            value += list(self.value_model.parameters())
+        return policy, value
+
+    def update(
+        self,
+        batch: RolloutBatch,
+        advantages: Advantages,
+        *,
+        step: int,
+        kl_coefficient: float,
+        sums: MetricSums,
+    ) -> dict[str, float]:
+        """All optimiser steps on one rollout; mean gradient norm and how many there were."""
+        training = self.training
+        norms: list[float] = []
+        value_only = step < training.ppo_value_warmup_rollouts and self.algorithm.needs_value
+        stop_inner = False
+        for _ in range(self.epochs):
+            order = torch.randperm(len(batch), generator=self.generator).tolist()
+            for rows in _split(order, training.ppo_mini_batches):
+                if stop_inner or self._cap_reached():
+                    break
+                before = MetricSums()
+                self.accumulate(batch, advantages, rows, before, value_only, kl_coefficient)
+                done = before.result(self.runtime)
+                check_finite(
+                    done.get("policy_loss", 0.0),
+                    what="the policy loss",
+                    step=step + 1,
+                    remedy="lower training.learning_rate or use --set training.mixed_precision=no",
+                )
+                norms.append(
+                    self.runtime.step(self.optimizer, self.trainable, training.max_grad_norm)
+                )
+                self.optimizer_steps += 1
+                sums.add({k: torch.tensor(v) for k, v in done.items()})
+                limit = training.ppo_early_stop_kl
+                stop_inner = limit is not None and done.get("approx_kl", 0.0) > limit
+        count = max(1, len(norms))
+        return {"gradient_norm": sum(norms) / count, "updates": float(len(norms))}
+
+    def _cap_reached(self) -> bool:
+        cap = self.training.total_steps
+        return cap is not None and self.optimizer_steps >= cap
+
+    def accumulate(
+        self,
+        batch: RolloutBatch,
+        advantages: Advantages,
+        rows: Sequence[int],
+        sums: MetricSums,
+        value_only: bool,
+        kl_coefficient: float,
+    ) -> None:
+        """Gradients of one optimiser batch, micro-batch by micro-batch, one global denominator."""
+        training = self.training
+        mask = batch.mask
+        how, constant_length = self.algorithm.aggregation(training)
+        denominator = self.runtime.sum_over_processes(
+            batch_denominator(mask[rows], how=how, constant_length=constant_length)  # type: ignore[arg-type]
+        )
+        tokens = self.runtime.sum_over_processes(batch_denominator(mask[rows], how="token_mean"))
+        for micro in self.micro(rows, batch):
+            sequences = self.sequences(batch, micro)
+            with self.runtime.autocast():
+                out = self.policy(sequences, temperature=training.temperature, with_entropy=True)
+                values = out.values if self.value_model is None else self.value_model(sequences)
+            width = out.log_probs.shape[1]
+
+            def part(
+                tensor: Tensor | None, rows: Sequence[int] = micro, width: int = width
+            ) -> Tensor:
+                assert tensor is not None
+                return tensor[rows, :width].to(self.runtime.device)
+
+            policy_loss, metrics = self.algorithm.policy_loss(
+                PolicyLossInputs(
+                    log_probs=out.log_probs,
+                    old_log_probs=part(batch.log_probs),
+                    ref_log_probs=part(batch.ref_log_probs),
+                    advantages=part(advantages.advantages),
+                    mask=part(mask),
+                    denominator=denominator,
+                    how=how,
+                    constant_length=constant_length,
+                    kl_coefficient=kl_coefficient,
+                    training=training,
+                )
+            )
+            entropy_loss, entropy_metrics = entropy_bonus(
+                out.entropy, part(mask), denominator=tokens
+            )
+            loss = policy_loss + training.ppo_entropy_coef * entropy_loss
+            if value_only:
+                loss = 0.0 * loss
+            if self.algorithm.needs_value:
+                assert values is not None
+                value_loss, value_metrics = clipped_value_loss(
+                    values=values,
+                    old_values=part(batch.values),
+                    returns=part(advantages.returns),
+                    mask=part(mask),
+                    clip=training.ppo_value_clip,
+                    denominator=tokens,
+                )
+                loss = loss + training.ppo_value_loss_coef * value_loss
+                sums.add({"value_loss": value_loss, **value_metrics})
+            self.runtime.backward(loss)
+            sums.add({"policy_loss": policy_loss, **metrics, **entropy_metrics})
+        if training.ppo_sft_coef > 0 and self.parts.sft_rows:
+            self._accumulate_sft(len(rows), sums)
+
+    def _accumulate_sft(self, count: int, sums: MetricSums) -> None:
+        """Gradients of the mixed-in SFT loss (ptx) on as many demonstrations as episodes."""
+        chosen = self.sft_sampler.take(self.optimizer_steps * count, count)
+        rows = [self.parts.sft_rows[i] for i in chosen]
+        lengths = [len(p) + len(r) for p, r in rows]
+        tokens = self.runtime.sum_over_processes(torch.tensor(float(sum(len(r) for _, r in rows))))
+        for micro in micro_batches(
+            range(len(rows)), lengths, max_tokens=self.training.tokens_per_micro_batch
+        ):
+            sequences = make_sequences(
+                [rows[i][0] for i in micro],
+                [rows[i][1] for i in micro],
+                pad_id=self.parts.tokenizer.pad_token_id,
+            ).to(self.runtime.device)
+            with self.runtime.autocast():
+                out = self.policy(sequences)
+            loss, _ = sft_loss(
+                log_probs=out.log_probs, mask=sequences.response_mask, denominator=tokens
+            )
+            self.runtime.backward(self.training.ppo_sft_coef * loss)
+            sums.add({"sft_loss": loss})
+
+    def micro(self, rows: Sequence[int], batch: RolloutBatch) -> list[list[int]]:
+        return micro_batches(rows, batch.lengths(), max_tokens=self.training.tokens_per_micro_batch)
+
+    def sequences(self, batch: RolloutBatch, rows: Sequence[int]) -> Any:
+        pad_id = self.parts.tokenizer.pad_token_id
+        return batch.sequences(rows, pad_id=pad_id).to(self.runtime.device)
+
+
+def _split(order: list[int], parts: int) -> list[list[int]]:
+    """`order` in `parts` runs whose sizes differ by at most one."""
+    size, rest = divmod(len(order), parts)
+    runs, start = [], 0
+    for index in range(parts):
+        end = start + size + (index < rest)
+        if end > start:
+            runs.append(order[start:end])
+        start = end
+    return runs
