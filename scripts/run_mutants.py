@@ -1,13 +1,13 @@
 """Check that the numeric tests can fail: apply deliberate faults, one at a time, and run the tests.
 
-Each row of `tests/mutants/mutants.json` names a source file, a text that occurs in it exactly once,
+Each row of a table (`tests/mutants/mutants.json`) names a source file, a text that occurs in it exactly once,
 what to put in its place, and the tests that must then fail. The package and the tests are copied to
 a temporary folder; the checkout is never touched. A mutant survives when its tests still pass, and
 is broken when its text no longer occurs once, or the tests do not even start: both end in exit
 status 1. The tests are first run unchanged, since a test that always fails would kill every mutant.
 Needs a POSIX system (it forks).
 
-    python scripts/run_mutants.py [--only TEXT] [--write tests/mutants/losses.md]
+    python scripts/run_mutants.py [--only TEXT] [--table FILE] [--write tests/mutants/losses.md]
 """
 
 from __future__ import annotations
@@ -47,11 +47,13 @@ def main() -> int:
     parser.add_argument(
         "--only", default="", help="run mutants whose file, note or tests hold this"
     )
+    parser.add_argument("--table", type=Path, default=TABLE, help="the table of mutants")
     parser.add_argument("--write", type=Path, help="also write the outcome as a list to this file")
     options = parser.parse_args()
     sys.dont_write_bytecode = True  # a mutant's bytecode could be taken for the original's
     preload()
-    rows = [row for row in json.loads(TABLE.read_text("utf-8")) if options.only in json.dumps(row)]
+    table = json.loads(options.table.read_text("utf-8"))
+    rows = [row for row in table if options.only in json.dumps(row)]
     if not rows:
         print(f"no mutant holds {options.only!r}", file=sys.stderr)
         return 1

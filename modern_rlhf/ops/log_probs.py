@@ -82,7 +82,7 @@ def response_log_probs(
         hidden, weight = hidden.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     with torch.autocast(device_type, enabled=False):
-        log_probs, entropy = _ChunkedHead.apply(
+        log_probs, entropy = _ChunkedHead.apply(  # type: ignore[no-untyped-call]
             hidden,
             weight,
             bias,
@@ -155,7 +155,7 @@ class _ChunkedHead(torch.autograd.Function):
         return log_probs, entropy
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any, grad_log_probs: Tensor | None, grad_entropy: Tensor | None
     ) -> tuple[Any, ...]:

@@ -199,8 +199,15 @@ def test_metrics_by_hand() -> None:
 
 
 def test_orpo_at_certainty_is_finite() -> None:
-    loss = orpo_loss(mean_chosen=torch.zeros(1), mean_rejected=torch.tensor([-1.0]), beta=1.0)
-    assert bool(torch.isfinite(loss).all())
+    # p = 1 has infinite odds; as the rejected response it would cost infinitely much
+    for chosen, rejected in ((0.0, -1.0), (-1.0, 0.0), (0.0, 0.0)):
+        pair = torch.tensor([chosen]), torch.tensor([rejected])
+        loss = orpo_loss(mean_chosen=pair[0], mean_rejected=pair[1], beta=1.0)
+        assert bool(torch.isfinite(loss).all())
+        for gradient in gradients(
+            lambda c, r: orpo_loss(mean_chosen=c, mean_rejected=r, beta=1.0).sum(), *pair
+        ):
+            assert bool(torch.isfinite(gradient).all())
 
 
 def test_misuse_is_refused_by_name() -> None:
