@@ -6,6 +6,7 @@ through the interface it expects (`model(input_ids=..., labels=...).log_probs`),
 tiny causal model whose hidden states go through our chunked head. float64 on both sides.
 
 trl has no label smoothing for its `sigmoid` any more; its CPO trainer has, and is used for that.
+The file is long because the stand-ins for trl's trainers and models are shared by all comparisons.
 """
 
 from __future__ import annotations
