@@ -75,7 +75,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(args: argparse.Namespace) -> int:
     _at_least(1, args, "samples")
-    from modern_rlhf.evaluation import evaluate_command
+    from modern_rlhf.cli.models import evaluate_command
 
     text = evaluate_command(
         models=args.models,
@@ -111,8 +111,8 @@ def _generate(args: argparse.Namespace) -> int:
         raise ConfigError(
             "give prompts as words after the flags, or --prompts-file, one of the two"
         )
+    from modern_rlhf.cli.models import generate_command
     from modern_rlhf.data_loader.prompts import load_prompts
-    from modern_rlhf.evaluation import generate_command
 
     prompts = args.prompts
     if args.prompts_file is not None:

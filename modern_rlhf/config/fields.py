@@ -105,7 +105,7 @@ def check_section(name: str, section: Any) -> None:
         if isinstance(value, int | float) and not isinstance(value, bool):
             low, high = field.metadata.get("low"), field.metadata.get("high")
             if (
-                math.isnan(value)
+                not math.isfinite(value)
                 or (low is not None and value < low)
                 or (high is not None and value > high)
             ):

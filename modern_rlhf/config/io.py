@@ -61,7 +61,7 @@ def load_config(path: str | Path, *, base: ModernRLHFConfig | None = None) -> Mo
             import yaml
 
             try:
-                values = yaml.safe_load(text)
+                values = yaml.load(text, Loader=_yaml_loader())
             except yaml.YAMLError as error:
                 raise ConfigError(
                     f"{path} is not valid YAML: {' '.join(str(error).split())}"
@@ -77,6 +77,23 @@ def load_config(path: str | Path, *, base: ModernRLHFConfig | None = None) -> Mo
     if isinstance(values, Mapping) and "config" in values and "versions" in values:
         values = values["config"]  # the config.json a run leaves wraps it with versions
     return config_from_dict({} if values is None else values, base=base)
+
+
+def _yaml_loader() -> Any:
+    """The safe loader, reading `1e-4` as the number everyone means (YAML 1.1 wants `1.0e-4`)."""
+    import re
+
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """A copy: resolvers added to it touch no other user of PyYAML."""
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+        list("-+.0123456789"),
+    )
+    return Loader
 
 
 def dump_config(config: ModernRLHFConfig, path: str | Path) -> None:

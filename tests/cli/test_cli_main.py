@@ -233,7 +233,7 @@ def test_stages_are_the_pipeline_s() -> None:
 
 
 def test_evaluate_call(door: Door, capsys) -> None:
-    recorder = door("modern_rlhf.evaluation:evaluate_command", "the table")
+    recorder = door("modern_rlhf.cli.models:evaluate_command", "the table")
     assert main(["evaluate", "one", "two", "--data", "d", "--samples", "9", "--seed", "1"]) == 0
     recorder.assert_called_once_with(
         models=["one", "two"], data="d", output_dir=None, samples=9, device="auto", seed=1
@@ -242,7 +242,7 @@ def test_evaluate_call(door: Door, capsys) -> None:
 
 
 def test_generate_call(door: Door, capsys, tmp_path: Path) -> None:
-    recorder = door("modern_rlhf.evaluation:generate_command", "the answers")
+    recorder = door("modern_rlhf.cli.models:generate_command", "the answers")
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("sort a list\nreverse a string\n")
     assert main(["generate", "--prompts-file", str(prompts), "--model", "m"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,14 @@ from modern_rlhf.metrics.codebleu import codebleu_score, codebleu_scores
 from modern_rlhf.metrics.codebleu_package import package_scores
 from modern_rlhf.metrics.results import ItemScores
 from modern_rlhf.metrics.texts import code_tokens
+
+
+@pytest.fixture(autouse=True)
+def quiet_package() -> Iterator[None]:
+    """The package warns for every reference without data flow; undone after each test."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def corrected(predictions: list[str], references: list[list[str]]) -> ItemScores:
@@ -125,7 +134,6 @@ def test_parts_agree_with_the_package(graded_rows: list[dict[str, Any]]) -> None
         except Exception:  # noqa: BLE001 - tokenize raises several kinds on invalid code
             return True
 
-    logging.disable(logging.WARNING)
     builder = CodeTreeBuilder()
     compared = flows = 0
     for row in graded_rows[::2]:
@@ -156,7 +164,6 @@ def test_agreement_with_human_grades(graded_rows: list[dict[str, Any]]) -> None:
 def test_package_value_is_the_package_s_with_its_faults() -> None:
     from codebleu import calc_codebleu
 
-    logging.disable(logging.WARNING)
     predictions = ["", "garbage (((", "x = 1", "print(a, b)", "x"]
     references = [["x = 1"], ["print(1)"], ["x = 1"], ["print(a)", "print(a, b)"], []]
     result = package_scores(predictions, references)
