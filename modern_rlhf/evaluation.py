@@ -30,6 +30,7 @@ from modern_rlhf.metrics.stats import (
     bootstrap_interval,
     paired_bootstrap,
     paired_bootstrap_statistic,
+    proportion_interval,
 )
 from modern_rlhf.models.forward import Policy, make_sequences
 from modern_rlhf.records import Prompt, Task
@@ -252,7 +253,10 @@ class Evaluator:
             sampled=texts,
             report=report,
             by_split=self._by_split(items, report, extra_items),
-            extra={name: self._five_fields(values) for name, values in extra_items.items()},
+            extra={
+                name: self._five_fields(values, rate=name.startswith("pass_at"))
+                for name, values in extra_items.items()
+            },
             extra_items=extra_items,
         )
 
@@ -304,11 +308,12 @@ class Evaluator:
                 ratios[row] = ratio
         return ratios
 
-    def _five_fields(self, values: Sequence[float | None]) -> dict[str, Any]:
+    def _five_fields(self, values: Sequence[float | None], *, rate: bool) -> dict[str, Any]:
         known = [value for value in values if value is not None]
         if not known:
             return {"value": None, "low": None, "high": None, "n": 0, "reason": "no item has it"}
-        interval = bootstrap_interval(known, samples=self.bootstrap_samples, seed=self.seed)
+        bounds = proportion_interval if rate else bootstrap_interval
+        interval = bounds(known, samples=self.bootstrap_samples, seed=self.seed)
         return {
             "value": sum(known) / len(known),
             "low": interval.low,
@@ -333,7 +338,8 @@ class Evaluator:
         return {
             split: {
                 name: self._five_fields(
-                    [v for v, s in zip(values, items.splits, strict=True) if s == split]
+                    [v for v, s in zip(values, items.splits, strict=True) if s == split],
+                    rate=True,
                 )
                 for name, values in columns.items()
             }
