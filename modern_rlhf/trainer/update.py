@@ -182,9 +182,10 @@ class Updater:
                     training=training,
                 )
             )
-            entropy_loss, entropy_metrics = entropy_bonus(
-                out.entropy, part(mask), denominator=tokens
-            )
+            # An entropy that is only logged takes no part in the backward pass.
+            assert out.entropy is not None
+            entropy = out.entropy if training.ppo_entropy_coef > 0 else out.entropy.detach()
+            entropy_loss, entropy_metrics = entropy_bonus(entropy, part(mask), denominator=tokens)
             loss = policy_loss + training.ppo_entropy_coef * entropy_loss
             if value_only:
                 loss = 0.0 * loss
