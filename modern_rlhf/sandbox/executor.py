@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from modern_rlhf.errors import SandboxError
 from modern_rlhf.sandbox.doctor import SandboxReport
@@ -134,6 +134,8 @@ class SandboxExecutor:
         self._sending = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._root = ""
+        self._results: IO[bytes] | None = None
+        self._reader: threading.Thread
         self._waiting: dict[int, tuple[_Batch, int]] = {}
         self._count = 0
         self._restarts = 0
@@ -182,7 +184,7 @@ class SandboxExecutor:
                 f"the sandbox did not start: {hello['failed']}; expected isolation of at least "
                 f"layer {self.min_layer}; lower execution.min_layer or see `modern-rlhf doctor`"
             )
-        self._process, self._root = process, root
+        self._process, self._root, self._results = process, root, process.stdout
         self._generation += 1
         self.report = SandboxReport.from_probes(
             layer=int(hello["layer"]), reasons=hello["reasons"], probes=hello["probes"]
@@ -201,6 +203,7 @@ class SandboxExecutor:
             daemon=True,
         )
         reader.start()
+        self._reader = reader
 
     @property
     def layer(self) -> int:
@@ -345,6 +348,10 @@ class SandboxExecutor:
                 batch.failure = "the executor was closed"
             self._waiting.clear()
             self._lock.notify_all()
+        if self._pid == os.getpid() and threading.current_thread() is not self._reader:
+            self._reader.join(timeout=5.0)  # it sees the end of the pipe; then that can be closed
+            if self._results is not None:
+                self._results.close()
         _OPEN.discard(self)
 
     def __enter__(self) -> SandboxExecutor:

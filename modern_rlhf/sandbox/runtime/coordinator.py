@@ -51,7 +51,11 @@ class Worker:
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self.jobs, self.results = self.process.stdin.fileno(), self.process.stdout.fileno()
-        self.hello: dict[str, Any] = read_frame(self.results)
+        self.hello: dict[str, Any] = {}
+
+    def greet(self) -> None:
+        """Wait until it is up and says what it is."""
+        self.hello = read_frame(self.results)
 
     def judge(self, body: bytes) -> bytes:
         """Send a job's body, wait for the result's body."""
@@ -92,9 +96,11 @@ class Coordinator:
         scratch.empty(folder)
         spec = {**self.spec, "scratch": folder, "probe": probe}
         command = [*self.spec["python"], self.spec["boot"], "worker", json.dumps(spec)]
-        worker = Worker(command, self.spec["environment"])
-        with self.lock:
-            self.live[index] = worker
+        with self.lock:  # known before it is up, so that `close` finds it in any case
+            if self.closing:
+                raise PeerClosed("closing")
+            worker = self.live[index] = Worker(command, self.spec["environment"])
+        worker.greet()
         return worker
 
     def send(self, number: bytes, body: bytes) -> None:
@@ -169,8 +175,8 @@ class Coordinator:
 
     def close(self) -> None:
         """Take everything down."""
-        self.closing = True
         with self.lock:
+            self.closing = True
             workers = list(self.live.values())
         for worker in workers:
             worker.process.kill()

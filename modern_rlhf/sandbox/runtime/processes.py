@@ -118,8 +118,11 @@ class Zygote:
                 self.process.wait()
             if "failed" not in hello:
                 write_all(fd, pack({}))
-        except PeerClosed as error:
-            raise ZygoteLost(f"the zygote did not start: {error}") from None
+        except (PeerClosed, FrameError, KeyError, TypeError) as error:
+            ours.close()
+            self.process.kill()
+            self.process.wait()
+            raise ZygoteLost(f"the zygote did not start: {error!r}") from None
         return hello
 
     def fork(self, extra: tuple[int, ...] = ()) -> Child:

@@ -79,7 +79,8 @@ _PRETEND = {
     **{"chmod": (90, -1), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452)},
     **{"utimensat": (280, 88), "utime": (132, -1), "utimes": (235, -1), "futimesat": (261, -1)},
 }
-_NOT_SUPPORTED = {"setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7)}
+# setxattr .. fremovexattr, in the kernel's order; `shutil.copy2` expects ENOTSUP where they fail
+_NOT_SUPPORTED = {f"xattr{index}": (188 + index, 5 + index) for index in range(12)}
 _MISSING = {"clone3": (435, 435)}
 
 _KILL, _TKILL, _TGKILL = (62, 129), (200, 130), (234, 131)

@@ -60,8 +60,8 @@ def main(arguments: list[str]) -> None:
         write_all(results, pack({"failed": str(error)}))
         return
     hello = {"layer": judge.layer, "reasons": judge.candidates.reasons, "probes": found}
-    write_all(results, pack(hello))
     with contextlib.suppress(PeerClosed):
+        write_all(results, pack(hello))
         while True:
             job = read_frame(jobs)
             try:

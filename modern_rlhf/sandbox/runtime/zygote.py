@@ -66,10 +66,14 @@ class Zygote:
     def settle(self) -> None:
         """Finish confinement, in the pid namespace if there is one, and say hello."""
         if self.made.namespaced:
+            told, tell = os.pipe()
             inner = os.fork()
             if inner:
                 self.control.sendall(pack({"pid": inner}))
                 os._exit(0)
+            os.close(tell)
+            os.read(told, 1)  # ends with the launcher: its message comes before ours
+            os.close(told)
         else:
             self.control.sendall(pack({"pid": os.getpid()}))
         try:

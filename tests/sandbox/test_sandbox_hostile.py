@@ -1,0 +1,94 @@
+"""Every hostile program gets a right verdict and every benign one passes, at each layer offered."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sandbox_hostile_set import BENIGN, HOSTILE, Hostile
+
+from modern_rlhf.sandbox.executor import SandboxExecutor
+from modern_rlhf.sandbox.types import ExecutionResult, Program
+
+REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "hostile_programs.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Something worth stealing in the environment."""
+    monkeypatch.setenv("RLHF_CANARY_SECRET", "planted")
+    yield
+
+
+def judge(cases: list[Hostile], layer: int) -> list[ExecutionResult]:
+    programs = [Program(c.code, c.tests, c.entry_point, c.mode) for c in cases]  # type: ignore[arg-type]
+    with SandboxExecutor(workers=2, max_layer=layer, timeout=1.0) as executor:
+        if executor.layer != layer:
+            pytest.skip(f"this machine offers layer {executor.layer}, not {layer}")
+        return executor.run(programs)
+
+
+def wrong(cases: list[Hostile], results: list[ExecutionResult]) -> list[str]:
+    return [
+        f"{case.name}: {result.verdict} ({result.message}), accepted {case.accept}"
+        for case, result in zip(cases, results, strict=True)
+        if result.verdict not in case.accept
+    ]
+
+
+def test_the_set_is_large_and_no_hostile_program_may_pass_by_its_own_list() -> None:
+    assert len(HOSTILE) >= 60
+    allowed = {case.name for case in HOSTILE if "pass" in case.accept}
+    assert allowed == {"nested_folders"}  # right answer, unpleasant habits
+    assert len({case.name for case in [*HOSTILE, *BENIGN]}) == len(HOSTILE) + len(BENIGN)
+
+
+def test_own_set_at_the_strongest_layer() -> None:
+    cases = [*HOSTILE, *BENIGN]
+    with SandboxExecutor(workers=2, timeout=0.5) as executor:
+        programs = [Program(c.code, c.tests, c.entry_point, c.mode) for c in cases]  # type: ignore[arg-type]
+        assert wrong(cases, executor.run(programs)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", [2, 1, 0])
+def test_own_set_at_each_layer_three_times_the_same(layer: int) -> None:
+    cases = [*HOSTILE, *BENIGN]
+    rounds = [judge(cases, layer) for _ in range(3)]
+    assert wrong(cases, rounds[0]) == []
+    verdicts = [[result.verdict for result in results] for results in rounds]
+    # which limit ends a flood may differ; whether it was a pass never does
+    strict = [i for i, case in enumerate(cases) if len(case.accept) == 1]
+    assert [[v[i] for i in strict] for v in verdicts].count([verdicts[0][i] for i in strict]) == 3
+    passed = [[v == "pass" for v in each] for each in verdicts]
+    assert passed[0] == passed[1] == passed[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", [2, 1, 0])
+def test_reference_set(layer: int) -> None:
+    if not REFERENCE.exists():
+        pytest.skip("the reference hostile set is not beside this checkout")
+    rows = [json.loads(line) for line in REFERENCE.read_text(encoding="utf-8").splitlines()]
+    cases = [
+        Hostile(r["id"], r["category"], r["program"], r["tests"], r["entry_point"],
+                tuple(r["accept"]), r.get("mode", "assert"))
+        for r in rows
+    ]  # fmt: skip
+    assert wrong(cases, judge(cases, layer)) == []
+
+
+def test_nothing_was_written_outside(tmp_path: Path) -> None:
+    before = {
+        folder: set(os.listdir(folder)) for folder in ("/tmp", "/var/tmp") if os.path.isdir(folder)
+    }
+    names = ("write_tmp", "link_out", "hard_link", "nested_folders")
+    cases = [case for case in HOSTILE if case.name in names]
+    with SandboxExecutor(workers=1, timeout=1.0) as executor:
+        executor.run([Program(c.code, c.tests, c.entry_point) for c in cases])
+    for folder, known in before.items():
+        new = {n for n in set(os.listdir(folder)) - known if "sandbox-escape" in n}
+        assert new == set()
