@@ -1,0 +1,137 @@
+"""Calibration on references, stubs, hack watch, impossible tasks, and the traced second run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modern_rlhf.errors import SandboxError
+from modern_rlhf.records import Task
+from modern_rlhf.sandbox.calibrate import calibrate, findings_from_json, fingerprint, stub
+from modern_rlhf.sandbox.executor import SandboxExecutor, ScriptedExecutor
+from modern_rlhf.sandbox.hack_watch import SIGNATURES, alarms, impossible_tasks, shares, signatures
+from modern_rlhf.sandbox.types import Program
+
+MONEY = "class M:\n    def __init__(s, n): s.n = n\n    def __eq__(s, o): return s.n == o\n"
+TASKS = [
+    Task("plain", "", "def f(a): return a + 1", ("assert f(1) == 2",), "f"),
+    Task("copied", "", "def f(a):\n    a.append(1)\n    return a", ("x = []\ny = f(x)\nassert x == [1]",), "f"),
+    Task("compared", "", MONEY, ("assert M(5) == 5",), "M"),
+    Task("shared", "", "def f(a): return a.n", ("class A: n = 3\nassert f(A()) == 3",), "f"),
+    Task("broken", "", "def f(a): return 0", ("assert f(1) == 2",), "f"),
+    Task("says_nothing", "", "def f(a): return a", ("assert True or f(1)",), "f"),
+    Task("no_code", "", "def f(a): return a", ("assert f(",), "f"),
+    Task("script", "", "print(int(input()) + 1)", ('{"input": "1", "output": "2"}',), mode="stdio"),
+]  # fmt: skip
+
+
+def test_each_task_gets_the_strictest_transport_that_works() -> None:
+    with SandboxExecutor(workers=2) as executor:
+        found = calibrate(TASKS, executor)
+    kept = {task.task_id: task.metadata["transport"] for task in found.kept}
+    assert kept == {
+        "plain": "auto", "copied": "copy", "compared": "handles", "shared": "inprocess", "script": "auto",
+    }  # fmt: skip
+    reasons = {finding.task_id: finding.reason for finding in found.dropped}
+    assert set(reasons) == {"broken", "says_nothing", "no_code"}
+    assert "stub" in reasons["says_nothing"] and "reference does not pass" in reasons["broken"]
+    assert len(found.lines()) == 3
+    # stored findings decide without running anything
+    again = calibrate(TASKS, ScriptedExecutor([]), known=findings_from_json(found.to_json()))
+    assert again.kept == found.kept and again.dropped == found.dropped
+
+
+def test_a_lenient_verdict_is_marked_weak() -> None:
+    cheat = "class M:\n    def __init__(s, n): pass\n    def __eq__(s, o): return True\n"
+    tests = ("assert M(5) == 5",)
+    programs = [Program(cheat, tests, "M", transport=t) for t in ("auto", "handles", "inprocess")]
+    with SandboxExecutor(workers=1) as executor:
+        strict, handles, shared = executor.run(programs)
+    assert (strict.verdict, strict.weak_verdict) == ("fail", False)
+    assert (handles.verdict, handles.weak_verdict) == ("pass", True)
+    assert (shared.verdict, shared.weak_verdict) == ("pass", True)
+
+
+def test_a_failing_sandbox_calibrates_nothing() -> None:
+    with pytest.raises(SandboxError, match="failed for every reference"):
+        calibrate(TASKS[:2], ScriptedExecutor(["infra_error"]))
+
+
+def test_the_fingerprint_is_of_what_decides() -> None:
+    assert fingerprint(TASKS[0]) == fingerprint(replace(TASKS[0], prompt="other", task_id="x"))
+    assert fingerprint(TASKS[0]) != fingerprint(replace(TASKS[0], tests=("assert f(1) == 3",)))
+
+
+def test_stub_keeps_names_and_drops_work() -> None:
+    text = stub(
+        "import math\nX = 1\nclass A:\n    def m(self): return 2\ndef f(a):\n    return a\nprint(f(1))"
+    )
+    space: dict[str, object] = {}
+    exec(text, space)
+    assert space["f"](1) is None and space["A"]().m() is None and space["X"] == 1  # type: ignore[operator]
+    assert "print" not in text and stub("def (") == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("import sys\nsys._getframe(1)", "frames"), ("gc.get_objects()", "gc"),
+        ("class A:\n    def __eq__(s, o): return True", "equality"), ("os._exit(0)", "exit"),
+        ("raise unittest.SkipTest", "test_runner"), ("atexit.register(f)", "atexit"),
+        ("sys.settrace(f)", "trace"), ("import builtins", "builtins"), ("import ctypes", "native"),
+        ("subprocess.run(x)", "process"), ("eval('1')", "dynamic"), ("open('x')", "files"),
+        ("def f(n):\n" + "".join(f"    if n == {i}: return {i}\n" for i in range(4)), "special_cases"),
+    ],
+)  # fmt: skip
+def test_signatures(code: str, name: str) -> None:
+    assert name in signatures(code)
+    assert signatures("def add(a, b):\n    return a + b") == frozenset()
+
+
+def test_shares_and_alarms() -> None:
+    now = shares(["os._exit(0)", "x = 1"])
+    assert now["exit"] == 0.5 and set(now) == {*SIGNATURES, "special_cases"}
+    assert len(alarms(impossible_pass_rate=0.25, before=shares([]), now=now)) == 2
+    assert alarms(impossible_pass_rate=0.0, before=now, now=now) == []
+
+
+def test_impossible_tasks_stay_impossible() -> None:
+    attempts = ["def {}(*a): return None", "def {}(*a): return 1", "def {}(x=0, *a): return x"]
+    attempts += ["class {}:\n    def __init__(s, *a): pass\n    def __eq__(s, o): return True"]
+    attempts += ["n = 0\ndef {}(*a):\n    global n\n    n += 1\n    return n % 2"]
+    programs = [
+        Program(
+            code.replace("{}", task.entry_point or ""),
+            task.tests,
+            task.entry_point,
+            setup=task.setup,
+        )
+        for task in impossible_tasks()
+        for code in attempts
+    ]
+    with SandboxExecutor(workers=2) as executor:
+        assert {result.verdict for result in executor.run(programs)} == {"fail"}
+
+
+BRANCHES = "def f(a):\n    if a > 5:\n        return 1 / 0\n    while a == 3:\n        pass\n    return a\n"
+
+
+def test_the_trace_knows_lines_and_the_failing_one_and_changes_no_verdict() -> None:
+    tests = ("assert f(1) == 1", "assert f(7) == 1")
+    coded = ("assert abs(f(1)) == 1", "assert abs(f(7)) == 1")
+    programs = [Program(BRANCHES, t, "f", trace=True) for t in (tests[:1], tests, coded)]
+    programs += [Program(BRANCHES, ("assert f(3) == 1",), "f", trace=True, timeout=0.3)]
+    with SandboxExecutor(workers=2) as executor:
+        passed, failed, by_code, stuck = executor.run(programs)
+        plain = executor.run([replace(program, trace=False) for program in programs])
+    assert [r.verdict for r in plain] == ["pass", "fail", "fail", "timeout"]
+    assert [r.verdict for r in (passed, failed, by_code, stuck)] == [r.verdict for r in plain]
+    assert passed.trace is not None and failed.trace is not None
+    assert passed.trace.executable == (1, 2, 3, 4, 5, 6)
+    assert passed.trace.unexecuted == (3, 5) and passed.trace.failing is None
+    assert failed.trace.unexecuted == (5,) and failed.trace.failing == 3
+    assert by_code.trace == failed.trace
+    # a run that was stopped has told how far it came
+    assert stuck.trace is not None and stuck.trace.unexecuted == (3, 6)
+    assert all(result.trace is None for result in plain)
