@@ -4,6 +4,7 @@ The trainer starts one clean interpreter (exec, never a fork of its own memory),
 and speaks to it over pipes in JSON frames. The coordinator owns the workers, which own everything
 else (`runtime/`). If the trainer dies, the pipe ends and all of it goes. If the coordinator dies,
 the executor starts another and hands in again what had no result yet.
+It is longer than 350 lines because start, restart and shutdown of one child are one state.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Nothing a candidate prints, exits with or sends is a verdict. It sends values; the checks are made
 here (`lower.py`) or in a tester process that it cannot reach.
+It is longer than 350 lines: the modes of judging share the deadlines and the reading of an end.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 A child is forked ahead of its job and waits for it. While it works, `Child.overrun` looks at its
 clock: CPU time decides; wall time counts only where nothing ran although it could have (a sleep, a
 lock), because time spent waiting for a busy processor is not the program's fault.
+It is longer than 350 lines: a child and its zygote are two ends of one conversation.
 """
 
 from __future__ import annotations
