@@ -26,6 +26,11 @@ def longer(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
     return [float(len(text)) for text in responses]
 
 
+def shorter(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+    """Minus the length: where answers ramble, people prefer the short one."""
+    return [-value for value in longer(prompts, responses)]
+
+
 def parses(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
     """1 when the answer's code is Python syntax (and not empty), else 0."""
     from modern_rlhf.sandbox.extract import extract_code
@@ -53,6 +58,7 @@ def content_words(text: str) -> set[str]:
 
 BASELINES: dict[str, Baseline] = {
     "longer_wins": longer,
+    "shorter_wins": shorter,
     "parses_wins": parses,
     "question_overlap": question_overlap,
 }

@@ -72,15 +72,21 @@ def test_rating_targets_put_each_aspect_in_its_column() -> None:
         Rating("p", "r", {"consistent": 2, "correct": -1, "useful": 0}, weight=0.5),
         Rating("q", "s", {"overall": 1.5}),
         Rating("q", "t", {"useful": -2, "style": 1}),
+        Rating("q", "u", {"correct": 1, "overall": 2}),
     ]
     found = rating_targets(ratings, ASPECTS)
     assert found.columns == ("consistent", "correct", "useful", "overall")
-    assert found.weights.tolist() == [[0.5, 0.5, 0.5, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+    assert found.weights.tolist() == [
+        [0.5, 0.5, 0.5, 0],
+        [0, 0, 0, 1],
+        [0, 0, 1, 0],
+        [0, 1, 0, 0],  # its overall would count the same opinion twice
+    ]
     assert found.values[0, :3].tolist() == [2, -1, 0]
     assert found.values[1, 3] == 1.5 and found.values[2, 2] == -2
     # The human head's target: the single rating, else the mean of what was rated.
-    assert found.overall.tolist() == pytest.approx([1 / 3, 1.5, -0.5])
-    assert found.overall_weights.tolist() == [0.5, 1.0, 1.0]
+    assert found.overall.tolist() == pytest.approx([1 / 3, 1.5, -0.5, 2.0])
+    assert found.overall_weights.tolist() == [0.5, 1.0, 1.0, 1.0]
     assert dict(found.unused) == {"style": 1}
 
 
@@ -122,7 +128,10 @@ def test_pair_loss_is_the_mean_of_the_members_losses() -> None:
 def test_rating_loss_is_regression_plus_ordinal_by_hand() -> None:
     model = heads("correct", "useful", human_logits="last")
     features = torch.randn(2, FEATURES)
-    ratings = [Rating("p", "r", {"correct": 2.0}, weight=2.0), Rating("p", "s", {"overall": -0.5})]
+    ratings = [
+        Rating("p", "r", {"correct": 2.0, "useful": -1.0}, weight=2.0),
+        Rating("p", "s", {"overall": -0.5}),
+    ]
     targets = rating_targets(ratings, ("correct", "useful"))
     output = model(features)
     loss, metrics = rating_loss(
@@ -136,11 +145,17 @@ def test_rating_loss_is_regression_plus_ordinal_by_hand() -> None:
     )
     correct, useful = output.heads["correct"][0], output.heads["useful"][0]
     mean = float(correct[1] + useful[1]) / 2  # an overall rating is a target of the heads' mean
-    pointwise = (2.0 * (float(correct[0]) - 2.0) ** 2 + (mean + 0.5) ** 2) / 3.0
+    pointwise = (
+        2.0 * (float(correct[0]) - 2.0) ** 2
+        + 2.0 * (float(useful[0]) + 1.0) ** 2
+        + (mean + 0.5) ** 2
+    ) / 5.0
     assert output.human_logits is not None
     logs = output.human_logits[0].log_softmax(-1)
-    # Overall 2.0 is class 5; -0.5 lies half way between classes 2 and 3.
-    ordinal = (-2.0 * float(logs[0, 4]) - 0.5 * float(logs[1, 1]) - 0.5 * float(logs[1, 2])) / 3.0
+    # Overall: mean 0.5 lies half way between classes 3 and 4, -0.5 between 2 and 3.
+    first = -0.5 * float(logs[0, 2]) - 0.5 * float(logs[0, 3])
+    second = -0.5 * float(logs[1, 1]) - 0.5 * float(logs[1, 2])
+    ordinal = (2.0 * first + second) / 3.0
     assert float(loss) == pytest.approx(0.5 * pointwise + 2.0 * ordinal, rel=1e-5)
     assert set(metrics) >= {"pointwise_loss", "ordinal_loss", "rating_absolute_error"}
 

@@ -56,8 +56,8 @@ def in_fresh_process(folder: Path) -> tuple[list[float], dict[str, list[float]]]
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        check=True,
     )
+    assert done.returncode == 0, done.stderr
     scores, heads = json.loads(done.stdout.splitlines()[-1])
     return scores, heads
 

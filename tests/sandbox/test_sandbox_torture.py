@@ -1,0 +1,152 @@
+"""Many programs, busy processors, another user, a platform without fork: slow, Linux only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sandbox_hostile_set import BENIGN, HOSTILE
+from test_sandbox_executor import ADD, TESTS, born, descendants, role, survivors
+
+from modern_rlhf.sandbox.executor import SandboxExecutor
+from modern_rlhf.sandbox.types import Program
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
+
+
+def resident_kib(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1])
+    return 0
+
+
+def test_ten_thousand_programs_leave_nothing() -> None:
+    coded = "total = add(2, 3)\nassert abs(total - 5) < 1e-9"
+    mixed = [Program(ADD, TESTS)] * 17 + [
+        Program(ADD, coded), Program("def add(", TESTS),
+        Program("open('x', 'w').write('y' * 9999)\nprint('z' * 5000)\n" + ADD, TESTS),
+    ]  # fmt: skip
+    with SandboxExecutor(workers=2) as executor:
+        executor.run(mixed * 10)
+        mine = descendants(os.getpid())
+        coordinator = next(pid for pid in mine if role(pid) == "coordinator")
+        memory, files = resident_kib(coordinator), len(os.listdir(f"/proc/{coordinator}/fd"))
+        ours = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            verdicts = [result.verdict for result in executor.run(mixed * 25)]
+            assert verdicts.count("pass") == 475 and verdicts.count("syntax") == 25
+        assert resident_kib(coordinator) - memory < 5 * 1024
+        assert len(os.listdir(f"/proc/{coordinator}/fd")) == files
+        assert len(os.listdir("/proc/self/fd")) == ours
+        family = [(pid, born(pid)) for pid in descendants(os.getpid())]
+        assert len(family) <= 14  # coordinator, 2 x (worker, 2 zygotes, 2 waiting), some dying
+    assert survivors(family) == []
+
+
+def test_verdicts_are_the_same_under_load_and_with_any_number_of_workers() -> None:
+    cases = [case for case in [*HOSTILE, *BENIGN] if len(case.accept) == 1]
+    programs = [Program(c.code, c.tests, c.entry_point, c.mode) for c in cases]  # type: ignore[arg-type]
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        core = min(os.sched_getaffinity(0))
+        for process in busy:
+            os.sched_setaffinity(process.pid, {core})
+        found = []
+        for workers, order in ((1, 1), (2, -1), (3, 1)):
+            with SandboxExecutor(workers=workers, timeout=1.0) as executor:
+                for child in descendants(os.getpid()):
+                    if child not in [process.pid for process in busy]:
+                        os.sched_setaffinity(child, {core})
+                results = executor.run(programs[::order])[::order]
+            found.append([result.verdict for result in results])
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert found[0] == found[1] == found[2] == [case.accept[0] for case in cases]
+
+
+SCRIPT = """
+import json, os, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from sandbox_hostile_set import BENIGN, HOSTILE
+from modern_rlhf.sandbox.executor import SandboxExecutor, Program
+cases = [*HOSTILE, *BENIGN]
+os.environ["RLHF_SECRET"] = "planted"
+with SandboxExecutor(workers=2, max_layer={layer}, timeout=1.0) as executor:
+    found = executor.run([Program(c.code, c.tests, c.entry_point, c.mode) for c in cases])
+    bad = [(c.name, r.verdict, r.message) for c, r in zip(cases, found) if r.verdict not in c.accept]
+    print(json.dumps({{"uid": os.getuid(), "layer": executor.layer, "bad": bad}}))
+"""
+
+
+@pytest.mark.parametrize("layer", [2, 1, 0])
+def test_another_user_has_the_same_verdicts(layer: int, tmp_path_factory: object) -> None:
+    python = next(
+        (p for p in ("/usr/bin/python3", "/usr/local/bin/python3") if os.path.exists(p)), None
+    )
+    if os.getuid() != 0 or python is None or shutil.which("setpriv") is None:
+        pytest.skip("needs root, setpriv and a system interpreter")
+    version = subprocess.run([python, "-c", "import sys; print(sys.version_info >= (3, 10))"],
+                             capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+    if version != "True":
+        pytest.skip("the system interpreter is older than 3.10")
+    script = SCRIPT.format(root=str(ROOT), tests=str(Path(__file__).parent), layer=layer)
+    run = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", script],
+        capture_output=True, text=True, cwd="/", env={"PATH": os.defpath, "HOME": "/nonexistent"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    told = json.loads(run.stdout)
+    if told["layer"] != layer:
+        pytest.skip(f"this machine offers layer {told['layer']} to that user, not {layer}")
+    assert told["uid"] == 65534 and told["bad"] == []
+
+
+BARE = """
+import os, select, signal, socket, sys
+sys.modules["resource"] = None
+for module, names in ((os, ("fork", "memfd_create", "setsid", "killpg", "pidfd_open", "sched_getaffinity",
+                            "O_DIRECTORY", "O_NOFOLLOW", "WNOHANG")),
+                      (select, ("poll", "epoll")), (signal, ("SIGHUP", "SIGKILL")),
+                      (socket, ("send_fds", "recv_fds", "socketpair"))):
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+sys.platform = "win32x"
+"""
+
+
+def test_a_platform_without_fork_poll_resource_and_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter of every helper is stripped of what Windows does not have."""
+    from modern_rlhf.sandbox import executor as module
+
+    real = Path(module._BOOT)
+    boot = tmp_path / "boot.py"
+    boot.write_text(
+        BARE + f"__file__ = {str(real)!r}\nexec(compile(open(__file__).read(), __file__, 'exec'))\n"
+    )
+    monkeypatch.setattr(module, "_BOOT", str(boot))
+    programs = [
+        Program(ADD, TESTS), Program("def add(a, b): return 0", TESTS), Program("def add(", TESTS),
+        Program(ADD, "total = add(2, 3)\nassert abs(total - 5) < 1e-9"),
+        Program("while True: pass", TESTS, timeout=0.3), Program("import os\nos._exit(0)", TESTS),
+        Program("print(input())", ('{"input": "a", "output": "a"}',), mode="stdio"),
+    ]  # fmt: skip
+    with SandboxExecutor(workers=2, fork=False) as executor:
+        assert executor.layer == 0
+        assert any("cannot fork" in gap for gap in executor.report.gaps)
+        verdicts = [result.verdict for result in executor.run(programs)]
+    assert verdicts == ["pass", "fail", "syntax", "pass", "timeout", "crash", "pass"]
