@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandbox_hostile_set import BENIGN, HOSTILE, Hostile, need_layer
+from sandbox_hostile_set import BENIGN, HOSTILE, Hostile
 
 from modern_rlhf.sandbox.executor import SandboxExecutor
 from modern_rlhf.sandbox.types import ExecutionResult, Program
@@ -26,7 +26,8 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def judge(cases: list[Hostile], layer: int) -> list[ExecutionResult]:
     programs = [Program(c.code, c.tests, c.entry_point, c.mode) for c in cases]  # type: ignore[arg-type]
     with SandboxExecutor(workers=2, max_layer=layer, timeout=1.0) as executor:
-        need_layer(executor, layer)
+        if executor.layer != layer:
+            pytest.skip(f"this machine offers layer {executor.layer}, not {layer}")
         return executor.run(programs)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
-import os
 import sys
 import types
 import unittest
@@ -183,29 +182,6 @@ def run(job: dict[str, Any], reading: int, writing: int) -> None:
         report["line"] = link.last_error.get("line")
     report.update(dead=link.dead, memory=link.memory, broken=link.broken, calls=link.calls)
     write_all(writing, pack(report))
-
-
-def rehearse() -> None:
-    """Judge a made-up candidate from prepared replies, so that forks inherit all that takes."""
-    handle = {"v": {"f": {"handle": [0, "function", "f", ""]}}}
-    tests = "import math\nx = [1]\nf(x)\nassert abs(f(1) - 2) < 1e-9\nassert f(2) == 2, 'no'\n"
-    tests += "def check(c):\n    assert sorted([c(1)]) == [2] and isinstance(c(1), int)\ncheck(f)"
-    job = {"tests": tests, "setup": "", "entry_point": "f", "mode": "assert", "relay": False}
-    for _ in range(16):
-        parsed = suite.parse(job["tests"], "", "f", "assert")
-        reading, feed = os.pipe()
-        sink, writing = os.pipe()
-        link = proxy.connect(Link(reading, writing, copy=False, loose=False))
-        for reply in (handle, *[{"v": 2, "m": {}}] * 8):
-            write_all(feed, pack(reply))
-        space: dict[str, Any] = {suite.IN_PLACE: proxy.in_place, "__name__": "tests"}
-        runner = Runner(space, link)
-        bind(link, space, parsed)
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            runner.everything(parsed, "assert")
-        pack(runner.report())
-        for fd in (reading, feed, sink, writing):
-            os.close(fd)
 
 
 def parse(job: dict[str, Any], writing: int) -> suite.Suite | None:

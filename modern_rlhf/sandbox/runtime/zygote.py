@@ -101,8 +101,6 @@ class Zygote:
     def serve(self) -> NoReturn:
         """Requests until the worker hangs up."""
         warm_up(self.libc)
-        if self.spec["role"] == "tester":
-            tester.rehearse()
         gc.collect()
         gc.freeze()
         while True:
@@ -266,8 +264,7 @@ def main(arguments: list[str]) -> None:
     from modern_rlhf.sandbox.runtime import probes  # noqa: F401 - for the children
 
     if spec["role"] == "tester":
-        global tester
-        from modern_rlhf.sandbox.runtime import tester
+        from modern_rlhf.sandbox.runtime import tester  # noqa: F401
     else:
         from modern_rlhf.sandbox.runtime import tracing  # noqa: F401
     os.register_at_fork = register
