@@ -135,3 +135,53 @@ def test_json_comparison_knows_booleans_from_numbers() -> None:
     same = lower._same_as_json
     assert same((1, 2), [1, 2]) and same({1: 2}, {"1": 2}) and same(1, 1.0)
     assert not same(True, 1) and not same(1, True) and not same([1], [1, 2]) and not same(0, None)
+
+
+@pytest.mark.parametrize(
+    ("tests", "kept"),
+    [
+        ("assert abs(f(1)) == 1", True),
+        ("import math\nassert math.isclose(f(1), 1)", True),
+        ("r = f(1)\nr.sort()\nassert r == [1]", True),
+        ("import os\nassert f(1)", False),
+        ("from decimal import getcontext\nassert f(1)", False),
+        ("import math\nmath.pi = 3\nassert f(1)", False),
+        ("setattr(f, 'x', 1)\nassert f(1)", False),
+        ("exec('x = 1')\nassert f(1)", False),
+        ("assert f.__code__", False),
+        ("class A: n = 1\nassert f(A)", False),
+        ("def g():\n    global n\n    n = 1\nassert f(1)", False),
+        ("assert f(", False),
+    ],
+)
+def test_only_tests_without_state_share_a_tester(tests: str, kept: bool) -> None:
+    assert suite.keeps_no_state(tests, "", "assert") is kept
+    assert suite.keeps_no_state(tests, "", "unittest") is False
+
+
+def test_candidates_of_one_task_do_not_see_each_other() -> None:
+    # random numbers of the tests start anew, a killed candidate takes its tester along
+    tests = "import random\nn = random.randint(0, 10**9)\nassert f(n) == n and f(-n) == -n"
+    good, bad = "def f(a): return a", "def f(a): return abs(a)"
+    dead, slow = "import os\ndef f(a): os._exit(0)", "def f(a):\n    while True: pass"
+    print_n = "def f(a):\n    print(a)\n    return a"
+    order = [good, bad, print_n, dead, good, slow, print_n, bad, good]
+    assert suite.keeps_no_state(tests, "", "assert")
+    programs = [Program(code, tests, "f", timeout=0.5) for code in order]
+    with SandboxExecutor(workers=1) as executor:
+        found = executor.run(programs)
+    expected = ["pass", "fail", "pass", "crash", "pass", "timeout", "pass", "fail", "pass"]
+    assert [result.verdict for result in found] == expected
+    assert found[2].output == found[6].output != ""
+    # the clock of a kept tester is not held against the next candidate
+    assert max(result.wall_seconds for result in found) < 15
+
+
+def test_a_stalled_candidate_of_a_kept_tester_is_stopped_in_time() -> None:
+    tests = "assert abs(f(1)) == 1"
+    stalls = "import time\ndef f(a):\n    time.sleep(60)"
+    programs = [Program("def f(a): return a", tests, "f", timeout=0.4)] * 40
+    with SandboxExecutor(workers=1) as executor:
+        found = executor.run([*programs, Program(stalls, tests, "f", timeout=0.4)])
+    assert [result.verdict for result in found] == ["pass"] * 40 + ["timeout"]
+    assert found[-1].wall_seconds < 12
