@@ -129,8 +129,7 @@ class CustomRewardModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = next(self.backbone.parameters()).device
-        return device
+        return next(self.backbone.parameters()).device
 
     @property
     def tokenizer(self) -> Any:
@@ -202,8 +201,7 @@ class CustomRewardModel(nn.Module):
 
     def forward(self, batch: PairBatch) -> RewardOutput:
         """Encoded batch -> everything the heads say (see `RewardOutput`)."""
-        output: RewardOutput = self.heads(self.features(batch))
-        return output
+        return self.heads(self.features(batch))
 
     def predict(
         self,

@@ -9,10 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pytest
-
-from modern_rlhf.sandbox.executor import SandboxExecutor
-
 ADD = ("assert add(2, 3) == 5", "assert add(-4, 4) == 0", "assert add(10**9, 1) == 1000000001")
 CODED = "total = add(2, 3)\nassert abs(total - 5) < 1e-9\nassert isinstance(total, int)"
 DEAD = ("fail", "crash", "timeout", "memory", "output")
@@ -27,15 +23,6 @@ class Hostile:
     entry_point: str | None = "add"
     accept: tuple[str, ...] = ("fail",)
     mode: str = "assert"
-
-
-def need_layer(executor: SandboxExecutor, layer: int) -> None:
-    """Skip where the machine lacks what the layer is made of; fail where it has it and it leaks."""
-    if executor.layer == layer:
-        return
-    reasons = [gap for gap in executor.report.gaps if gap.startswith("no ")]
-    assert reasons, f"layer {layer} was built but does not hold: {executor.report.gaps}"
-    pytest.skip(f"this machine offers layer {executor.layer}, not {layer}: {reasons}")
 
 
 def probe(name: str, kind: str, attack: str, accept: tuple[str, ...] = ("fail",)) -> Hostile:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandbox_hostile_set import BENIGN, HOSTILE, Hostile, need_layer
+from sandbox_hostile_set import BENIGN, HOSTILE, Hostile
 
 from modern_rlhf.sandbox.executor import SandboxExecutor
 from modern_rlhf.sandbox.types import ExecutionResult, Program
@@ -26,7 +26,8 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def judge(cases: list[Hostile], layer: int) -> list[ExecutionResult]:
     programs = [Program(c.code, c.tests, c.entry_point, c.mode) for c in cases]  # type: ignore[arg-type]
     with SandboxExecutor(workers=2, max_layer=layer, timeout=1.0) as executor:
-        need_layer(executor, layer)
+        if executor.layer != layer:
+            pytest.skip(f"this machine offers layer {executor.layer}, not {layer}")
         return executor.run(programs)
 
 
@@ -47,7 +48,7 @@ def test_the_set_is_large_and_no_hostile_program_may_pass_by_its_own_list() -> N
 
 def test_own_set_at_the_strongest_layer() -> None:
     cases = [*HOSTILE, *BENIGN]
-    with SandboxExecutor(workers=2, timeout=0.3) as executor:
+    with SandboxExecutor(workers=2, timeout=0.5) as executor:
         programs = [Program(c.code, c.tests, c.entry_point, c.mode) for c in cases]  # type: ignore[arg-type]
         assert wrong(cases, executor.run(programs)) == []
 

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any
 
-from modern_rlhf.sandbox.runtime import lower, suite
+from modern_rlhf.sandbox.runtime import lower
 from modern_rlhf.sandbox.runtime.frames import DeadlinePassed, FrameError, PeerClosed
 from modern_rlhf.sandbox.runtime.outcome import UNUSABLE, Outcome
 from modern_rlhf.sandbox.runtime.processes import Child, End, Limits, Zygote, ZygoteLost, overrun
@@ -22,8 +22,6 @@ FIRST_LOOK = 0.05
 """Seconds before a child's clock is looked at; most programs are done long before."""
 MAX_REPLIES = 16 << 20
 """Bytes of replies one candidate may send."""
-KEEP_TESTER = 64
-"""Candidates of one task that one tester judges."""
 RECYCLE = 2000
 """Children after which a zygote is replaced."""
 
@@ -39,8 +37,6 @@ class Judge:
         self.candidates = self._zygote("candidate")
         self.testers: AnyZygote | None = None
         self.plans: dict[tuple[Any, ...], lower.Lowered | None] = {}
-        self.stateless: dict[tuple[Any, ...], bool] = {}
-        self.kept: tuple[tuple[Any, ...], Child] | None = None
         self.next: Child | None = self.candidates.fork()
 
     def _zygote(self, name: str) -> AnyZygote:
@@ -193,20 +189,15 @@ class Judge:
         self.candidates = self._zygote("candidate")
         self.next = self.candidates.fork()
 
-    def _key(self, job: dict[str, Any]) -> tuple[Any, ...]:
-        """What makes two jobs candidates of one task."""
+    def _plan(self, job: dict[str, Any]) -> lower.Lowered | None:
         tests = job["tests"]
-        return (
+        key = (
             tests if isinstance(tests, str) else tuple(tests),
             job["setup"], job["entry_point"], job["mode"], job["transport"],
         )  # fmt: skip
-
-    def _plan(self, job: dict[str, Any]) -> lower.Lowered | None:
-        tests, key = job["tests"], self._key(job)
         if key not in self.plans:
             if len(self.plans) > 256:
                 self.plans.clear()
-                self.stateless.clear()
             plan = None
             if job["mode"] == "call":
                 listed = [tests] if isinstance(tests, str) else tests
@@ -242,8 +233,6 @@ class Judge:
         self._finish(child, outcome, limits)
 
     def _testers(self) -> AnyZygote:
-        """The testers' zygote, with no child alive."""
-        self._drop_tester()
         if self.testers is not None and self.testers.forks > RECYCLE:
             self.testers.close()
             self.testers = None
@@ -254,70 +243,12 @@ class Judge:
     def _tested(self, job: dict[str, Any], outcome: Outcome) -> None:
         """Tests that are code: a tester process calls the candidate through proxies."""
         limits = self._limits(job)
-        outcome.weak = job["transport"] == "handles"
-        key = self._key(job)
-        tracing = outcome.trace is not None
-        if key not in self.stateless:
-            self.stateless[key] = suite.keeps_no_state(job["tests"], job["setup"], job["mode"])
-        keep = self.stateless[key] and not tracing
-        tester = self._kept_tester(key) if keep else None
-        if tester is not None:
-            child = self._take()
-            child.send(self._order(job, "candidate"))
-            self.next = self.candidates.fork()
-            tester.send({"again": True})
-        else:
-            child, tester = self._new_tester(job, keep=keep, tracing=tracing)
-        if keep or tester.zygote.relays:
-            report = self._relay(outcome, limits, child, tester)
-        else:
-            report = self._next_reply(outcome, limits, [child, tester], tester)
-        usable = type(report) is dict and not report.get("dead") and "unusable" not in report
-        if keep and usable and tester.jobs < KEEP_TESTER:
-            tester.cpu_before = float(report.get("spent", 0.0))
-            self.kept = (key, tester)
-            test_end = None
-        else:
-            self.kept = None
-            test_end = tester.zygote.end(tester)
-            tester.close()
-        outcome.run = 1
-        if type(report) is not dict:
-            if test_end is not None:
-                outcome.tests_died(test_end, limits)
-            self._finish(child, outcome, limits)
-        elif outcome.reported(report):
-            self._lost(child, outcome, limits)
-        else:
-            self._finish(child, outcome, limits)
-
-    def _kept_tester(self, key: tuple[Any, ...]) -> Child | None:
-        if self.kept is None or self.kept[0] != key:
-            return None
-        tester = self.kept[1]
-        tester.jobs += 1
-        tester.waited_before = None
-        tester.started = time.monotonic()
-        return tester
-
-    def _drop_tester(self) -> None:
-        """End a tester that was kept for another candidate of its task."""
-        if self.kept is not None:
-            tester = self.kept[1]
-            self.kept = None
-            tester.zygote.end(tester)
-            tester.close()
-
-    def _new_tester(self, job: dict[str, Any], *, keep: bool, tracing: bool) -> tuple[Child, Child]:
-        """A candidate with its program and a tester with its tests, connected."""
         testers = self._testers()
-        relay = keep or testers.relays
+        outcome.weak = job["transport"] == "handles"
         child = self._take()
-        child.send(self._order(job, "candidate", tracing))
-        tester = testers.fork(() if relay else (child.replies, child.job))
-        if relay:
-            self.next = self.candidates.fork()
-        else:
+        child.send(self._order(job, "candidate", outcome.trace is not None))
+        tester = testers.fork(() if testers.relays else (child.replies, child.job))
+        if not testers.relays:
             # the worker keeps no end of the candidate's pipes: each side sees the other's death
             for fd in (child.replies, child.job):
                 os.close(fd)
@@ -326,16 +257,35 @@ class Judge:
         tester.send(
             {
                 "role": "tester",
-                "cpu": job["timeout"] * (KEEP_TESTER if keep else 1) + 2.0,
-                "trace": tracing and not relay,
-                "relay": relay,
-                "keep": keep,
+                "cpu": limits.cpu + 2.0,
+                "trace": outcome.trace is not None and not testers.relays,
+                "relay": testers.relays,
                 "memory_mb": self.spec["memory_mb"],
                 "paths": self.spec["extra"],
                 **{k: job[k] for k in ("tests", "setup", "entry_point", "mode", "transport")},
             }
         )
-        return child, tester
+        if testers.relays:
+            report = self._relay(outcome, limits, child, tester)
+        else:
+            report = self._next_reply(outcome, limits, [child, tester], tester)
+        test_end = testers.end(tester)
+        tester.close()
+        outcome.run = 1
+        if type(report) is not dict:
+            if test_end.exit_code == 70:
+                outcome.settle("infra_error", "the tests could not be run")
+            elif test_end.exit_code == -9 and test_end.cpu < limits.cpu:
+                outcome.settle("infra_error", "the tester was killed from outside the sandbox")
+            elif test_end.exit_code in (-24, -9):
+                outcome.settle("timeout", "the tests did not end with these values")
+            else:
+                outcome.settle("fail", "the tests died with these values")
+            self._finish(child, outcome, limits)
+        elif outcome.reported(report):
+            self._lost(child, outcome, limits)
+        else:
+            self._finish(child, outcome, limits)
 
     def _relay(self, outcome: Outcome, limits: Limits, child: Child, tester: Child) -> Any:
         """Carry frames between candidate and tester, where pipes cannot be handed over."""

@@ -116,17 +116,6 @@ class Outcome:
         self.passed += held
         return held
 
-    def tests_died(self, end: End, limits: Limits) -> None:
-        """The verdict when the tester ended without a report."""
-        if end.exit_code == 70:
-            self.settle("infra_error", "the tests could not be run")
-        elif end.exit_code == -9 and not end.killed and end.cpu < limits.cpu:
-            self.settle("infra_error", "the tester was killed from outside the sandbox")
-        elif end.exit_code in (-24, -9):
-            self.settle("timeout", "the tests did not end with these values")
-        else:
-            self.settle("fail", "the tests died with these values")
-
     def died(self, end: End, limits: Limits) -> None:
         """The verdict of a child that ended before it had answered."""
         code = end.exit_code

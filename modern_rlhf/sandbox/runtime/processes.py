@@ -218,7 +218,6 @@ class Parent(Protocol):
 
     level: int
     folder: str
-    relays: bool
 
     def watch(self) -> int: ...
 
@@ -238,11 +237,6 @@ class Child:
 
     zygote: Parent
     reader: Reader
-    cpu_before = 0.0
-    """CPU seconds it had used before the current judgement (a tester that is kept)."""
-    waited_before: float | None = 0.0
-    """The same for seconds it waited; None until the first look at a kept tester."""
-    jobs = 1
 
     def __init__(self, zygote: Parent) -> None:
         self.zygote = zygote
@@ -316,14 +310,9 @@ def overrun(children: list[Child], limits: Limits) -> tuple[str, float]:
         if clock is None:
             known = False
             continue
-        cpu = clock.cpu - child.cpu_before
-        longest = max(longest, cpu)
-        used += cpu
-        if (
-            child.waited_before is None
-        ):  # kept from an earlier judgement: what lies before is not ours
-            child.waited_before = clock.waited
-        waited += clock.waited - child.waited_before
+        longest = max(longest, clock.cpu)
+        used += clock.cpu
+        waited += clock.waited
         runnable = runnable or clock.runnable
         if clock.threads > MAX_THREADS:
             return "threads", 0.0

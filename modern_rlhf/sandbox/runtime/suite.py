@@ -12,7 +12,6 @@ import builtins
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import CodeType
 
 IN_PLACE = "__in_place__"
 
@@ -24,14 +23,6 @@ class Unit:
     source: str
     body: list[ast.stmt]
     counted: bool
-    _code: CodeType | None = None
-
-    def code(self) -> CodeType:
-        """The statements, compiled once."""
-        if self._code is None:
-            module = ast.fix_missing_locations(ast.Module(body=self.body, type_ignores=[]))
-            self._code = compile(module, "<tests>", "exec", dont_inherit=True)
-        return self._code
 
 
 @dataclass
@@ -240,44 +231,3 @@ def _check_call(survey: _Survey, entry_point: str | None) -> Unit | None:
         return None
     source = f"check({entry_point})"
     return Unit(source, ast.parse(source).body, True)
-
-
-_PURE_MODULES = {
-    "math", "cmath", "re", "itertools", "collections", "string", "heapq", "bisect", "operator",
-    "statistics", "fractions", "datetime", "copy", "typing", "random",
-}  # fmt: skip
-_STATEFUL_NAMES = {
-    "exec", "eval", "compile", "setattr", "delattr", "globals", "locals", "vars", "open", "input",
-    "breakpoint", "help", "exit", "quit", "type", "super",
-}  # fmt: skip
-_STATEFUL_ATTRIBUTES = {"register", "purge", "setstate", "cache_clear"}
-
-
-def keeps_no_state(tests: Sequence[str] | str, setup: str, mode: str) -> bool:
-    """Whether one process may run these tests for several candidates without the order mattering.
-
-    They may only import modules without state (random numbers are seeded each time), store to plain
-    names, and use nothing that reaches interpreter state. What is not sure is not kept.
-    """
-    if mode != "assert":
-        return False
-    try:
-        trees = [
-            ast.parse(text) for text in [setup, *([tests] if isinstance(tests, str) else tests)]
-        ]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return all(_harmless(node) for tree in trees for node in ast.walk(tree))
-
-
-def _harmless(node: ast.AST) -> bool:
-    if isinstance(node, ast.Import):
-        return all(alias.name in _PURE_MODULES for alias in node.names)
-    if isinstance(node, ast.ImportFrom):
-        return node.module in _PURE_MODULES and not node.level
-    if isinstance(node, ast.Attribute):
-        plain = isinstance(node.ctx, ast.Load) and not node.attr.startswith("_")
-        return plain and node.attr not in _STATEFUL_ATTRIBUTES
-    if isinstance(node, ast.Name):
-        return not node.id.startswith("__") and node.id not in _STATEFUL_NAMES
-    return not isinstance(node, ast.ClassDef | ast.Global | ast.Nonlocal)

@@ -6,19 +6,17 @@ It runs in the same confinement as a candidate. It reports to the worker:
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
-import os
-import random
 import sys
-import time
 import types
 import unittest
 from typing import Any
 
 from modern_rlhf.sandbox.runtime import proxy, suite
 from modern_rlhf.sandbox.runtime.candidate import FILENAME, describe
-from modern_rlhf.sandbox.runtime.frames import FrameError, PeerClosed, pack, read_frame, write_all
+from modern_rlhf.sandbox.runtime.frames import FrameError, PeerClosed, pack, write_all
 from modern_rlhf.sandbox.runtime.link import RETYPED, CandidateDied, Link
 from modern_rlhf.sandbox.runtime.values import ValueRefused
 
@@ -46,7 +44,7 @@ class Runner:
             if self.aborted:
                 self._failed(unit.source, None)
                 continue
-            trouble = self._execute(unit)
+            trouble = self._execute(unit.body)
             if trouble is None:
                 self.passed += unit.counted
                 continue
@@ -54,9 +52,10 @@ class Runner:
             if not unit.counted:
                 self.aborted = True
 
-    def _execute(self, unit: suite.Unit) -> BaseException | None:
+    def _execute(self, body: list[ast.stmt]) -> BaseException | None:
+        module = ast.fix_missing_locations(ast.Module(body=body, type_ignores=[]))
         try:
-            exec(unit.code(), self.space)
+            exec(compile(module, "<tests>", "exec", dont_inherit=True), self.space)
         except BaseException as error:  # noqa: BLE001 - what a test raises is its result
             return error
         # a broad `except` in a test must not hide that the candidate is gone
@@ -140,26 +139,7 @@ class Runner:
 
 
 def run(job: dict[str, Any], reading: int, writing: int) -> None:
-    """Judge the candidate behind descriptors 5 and 6, or behind the worker that relays.
-
-    With `keep`, further candidates of the same task follow, each announced by one message.
-    """
-    parsed = parse(job, writing)
-    while parsed is not None:
-        random.seed(0)
-        write_all(
-            writing, pack({**judge(job, parsed, reading, writing), "spent": time.process_time()})
-        )
-        if not job.get("keep"):
-            return
-        try:
-            read_frame(reading)
-        except PeerClosed:
-            return
-
-
-def judge(job: dict[str, Any], parsed: suite.Suite, reading: int, writing: int) -> dict[str, Any]:
-    """One candidate in a namespace of its own; the report."""
+    """Judge the candidate behind descriptors 5 and 6, or behind the worker that relays."""
     link = Link(
         reading if job["relay"] else CANDIDATE_READ,
         writing if job["relay"] else CANDIDATE_WRITE,
@@ -176,13 +156,14 @@ def judge(job: dict[str, Any], parsed: suite.Suite, reading: int, writing: int) 
             write_all(writing, pack(loaded))
             loaded = link.receive()
     except (PeerClosed, FrameError) as error:
-        return {
-            "dead": True,
-            "loaded": False,
-            "broken": str(error) if type(error) is FrameError else "",
-        }
+        write_all(writing, pack({"dead": True, "loaded": False, "broken": str(error)}))
+        return
     if type(loaded) is not dict or "v" not in loaded:
-        return loaded if type(loaded) is dict else {"dead": True}
+        write_all(writing, pack(loaded if type(loaded) is dict else {"dead": True}))
+        return
+    parsed = parse(job, writing)
+    if parsed is None:
+        return
     module = types.ModuleType("tests")
     sys.modules["tests"] = module
     space = module.__dict__
@@ -200,29 +181,7 @@ def judge(job: dict[str, Any], parsed: suite.Suite, reading: int, writing: int) 
         report["error"] = str(link.last_error.get("type", ""))
         report["line"] = link.last_error.get("line")
     report.update(dead=link.dead, memory=link.memory, broken=link.broken, calls=link.calls)
-    return report
-
-
-def rehearse() -> None:
-    """Judge a made-up candidate from prepared replies, so that forks inherit all that takes."""
-    handle = {"v": {"f": {"handle": [0, "function", "f", ""]}}}
-    tests = "import math\nx = [1]\nf(x)\nassert abs(f(1) - 2) < 1e-9\nassert f(2) == 2, 'no'\n"
-    tests += "def check(c):\n    assert sorted([c(1)]) == [2] and isinstance(c(1), int)\ncheck(f)"
-    for _ in range(16):
-        parsed = suite.parse(tests, "", "f", "assert")
-        reading, feed = os.pipe()
-        sink, writing = os.pipe()
-        link = proxy.connect(Link(reading, writing, copy=False, loose=False))
-        for reply in (handle, *[{"v": 2, "m": {}}] * 8):
-            write_all(feed, pack(reply))
-        space: dict[str, Any] = {suite.IN_PLACE: proxy.in_place, "__name__": "tests"}
-        runner = Runner(space, link)
-        bind(link, space, parsed)
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            runner.everything(parsed, "assert")
-        pack(runner.report())
-        for fd in (reading, feed, sink, writing):
-            os.close(fd)
+    write_all(writing, pack(report))
 
 
 def parse(job: dict[str, Any], writing: int) -> suite.Suite | None:

@@ -101,10 +101,6 @@ class Zygote:
     def serve(self) -> NoReturn:
         """Requests until the worker hangs up."""
         warm_up(self.libc)
-        if self.spec["role"] == "tester":
-            from modern_rlhf.sandbox.runtime import tester
-
-            tester.rehearse()
         gc.collect()
         gc.freeze()
         while True:
