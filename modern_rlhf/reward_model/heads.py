@@ -164,7 +164,7 @@ class RewardHeads(nn.Module):
         features = (features.float() - self.feature_mean) / self.feature_scale
         base = features[:, : self.hidden_size]
         heads = {
-            name: torch.stack([head(base).squeeze(-1) for head in self.members[f"head_{name}"]])
+            name: torch.stack([head(base).squeeze(-1) for head in self._copies(name)])
             for name in self.names
         }
         totals = sum(w * heads[name] for w, name in zip(self.weights, self.names, strict=True))
@@ -177,6 +177,11 @@ class RewardHeads(nn.Module):
         scores = self.gain * totals.mean(0) + self.bias
         uncertainty = (self.gain * totals).std(0, correction=0)
         return RewardOutput(heads, logits, totals, scores, uncertainty)
+
+    def _copies(self, name: str) -> nn.ModuleList:
+        copies = self.members[f"head_{name}"]
+        assert isinstance(copies, nn.ModuleList)
+        return copies
 
     @torch.no_grad()
     def set_feature_statistics(self, features: torch.Tensor) -> None:

@@ -129,7 +129,8 @@ class CustomRewardModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.backbone.parameters()).device
+        device: torch.device = next(self.backbone.parameters()).device
+        return device
 
     @property
     def tokenizer(self) -> Any:
@@ -201,7 +202,8 @@ class CustomRewardModel(nn.Module):
 
     def forward(self, batch: PairBatch) -> RewardOutput:
         """Encoded batch -> everything the heads say (see `RewardOutput`)."""
-        return self.heads(self.features(batch))
+        output: RewardOutput = self.heads(self.features(batch))
+        return output
 
     def predict(
         self,

@@ -73,7 +73,7 @@ def fit_heads(
             if ratings is not None:
                 loss = loss + _rating_step(heads, ratings, next(chunks)[step], plan)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             losses.append(loss.detach())

@@ -47,7 +47,7 @@ class FunctionReward:
         if value_range is not None and not value_range[0] < value_range[1]:
             raise ConfigError(f"value_range={value_range}: expected (low, high) with low < high")
         self.fn = fn
-        self.name = name or getattr(fn, "__name__", type(fn).__name__)
+        self.name: str = name or str(getattr(fn, "__name__", type(fn).__name__))
         self.value_range = value_range
         self.columns = accepted_columns(fn, self.name)
 

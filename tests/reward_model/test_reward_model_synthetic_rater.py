@@ -43,12 +43,12 @@ def rater() -> SyntheticRater:
 
 
 def test_rating_is_the_expectation_of_the_digit_probabilities(rater: SyntheticRater) -> None:
-    from modern_rlhf.reward_model.synthetic_rater import CUE, INSTRUCTION
+    from modern_rlhf.reward_model.synthetic_rater import INSTRUCTION
 
     for prompt, response, found in zip(
         PROMPTS, RESPONSES, rater.rate(PROMPTS, RESPONSES), strict=True
     ):
-        text = INSTRUCTION.format(prompt=prompt, response=response) + CUE
+        text = INSTRUCTION.format(prompt=prompt, response=response) + rater.cue
         ids = torch.tensor([rater.tokenizer(text)["input_ids"]])
         with torch.no_grad():
             probabilities = rater.model.eval()(ids).logits[0, -1].softmax(-1)
@@ -118,6 +118,16 @@ def test_digits_with_and_without_a_space_count() -> None:
         digit_ids(Words())
 
 
+def test_the_cue_ends_where_the_next_token_is_a_digit(rater: SyntheticRater) -> None:
+    # Bytes spell " 3" as two tokens, so the space belongs to the cue; GPT-2's " 3" is one.
+    assert rater.cue == "Rating (1-5): "
+    vocabulary = rater.tokenizer.get_vocab()
+    rater.tokenizer.add_tokens([f" {digit}" for digit in "12345"])
+    assert len(rater.tokenizer) == len(vocabulary) + 5
+    again = SyntheticRater(rater.model, rater.tokenizer, name="t")
+    assert again.cue == "Rating (1-5):" and all(len(ids) == 2 for ids in again.digit_ids)
+
+
 def test_chat_models_are_asked_in_their_own_format() -> None:
     tokenizer = byte_tokenizer("decoder")
     tokenizer.chat_template = (
@@ -126,7 +136,7 @@ def test_chat_models_are_asked_in_their_own_format() -> None:
     )
     rater = SyntheticRater(tiny_model(tokenizer), tokenizer, name="chat")
     text = tokenizer.decode([token for part in rater.frame for token in part])
-    assert text.startswith("<user>Rate how well") and text.endswith("<assistant>Rating (1-5):")
+    assert text.startswith("<user>Rate how well") and text.endswith("<assistant>Rating (1-5): ")
 
 
 def test_wrong_use_is_refused() -> None:
