@@ -121,6 +121,14 @@ class PolicyOutput:
     entropy: Tensor | None
     values: Tensor | None
 
+    def rows(self, index: Tensor) -> PolicyOutput:
+        """The rows of an (n,) index, which may repeat; differentiable."""
+        return PolicyOutput(
+            log_probs=self.log_probs[index],
+            entropy=None if self.entropy is None else self.entropy[index],
+            values=None if self.values is None else self.values[index],
+        )
+
 
 class Policy(nn.Module):
     """A causal language model, with an optional value head on its trunk (D25 `shared`).

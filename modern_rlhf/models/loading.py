@@ -195,11 +195,23 @@ def backbone_kind(config: Any) -> str:
     return "decoder" if causal and not masked else "encoder"
 
 
+def load_model_config(name: str) -> Any:
+    """The configuration of a model, without its weights.
+
+    Raises:
+        ModelError: nothing loadable under this name.
+    """
+    from transformers import AutoConfig
+
+    return _load("configuration", name, AutoConfig.from_pretrained)
+
+
 def context_length(model: Any, tokenizer: Any) -> int:
-    """The longest sequence the model takes, in tokens (the smaller of model and tokenizer limits)."""
+    """The longest sequence a model (or its configuration) takes with a tokenizer, in tokens."""
+    config = getattr(model, "config", model)
     limits = [int(tokenizer.model_max_length)]
     for attribute in ("max_position_embeddings", "n_positions"):
-        value = getattr(model.config, attribute, None)
+        value = getattr(config, attribute, None)
         if isinstance(value, int):
             limits.append(value)
     return min(limits)

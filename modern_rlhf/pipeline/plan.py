@@ -12,10 +12,12 @@ import statistics
 from typing import Any
 
 from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
-from modern_rlhf.data_loader.encoding import encode_demonstrations, encode_prompts
+from modern_rlhf.data_loader.encoding import EncodedPrompts, encode_demonstrations, encode_prompts
+from modern_rlhf.errors import ConfigError, DataError
 from modern_rlhf.models.loading import (
     context_length,
     load_causal_lm,
+    load_model_config,
     load_tokenizer,
     resolve_model,
 )
@@ -42,7 +44,45 @@ def check_models(config: ModernRLHFConfig) -> None:
         names.append(config.reward.custom_reward_backbone or config.model.reward_model_name)
     for name in names:
         resolve_model(name)
-    load_tokenizer(config.model.base_model_name)
+
+
+def check_lengths(config: ModernRLHFConfig, data: RunData) -> EncodedPrompts:
+    """The prompts as the policy will read them, after checking that lengths and context agree.
+
+    Raises:
+        ModelError: no tokenizer under the model's name. ConfigError: prompt and response together
+            exceed the model's context. DataError: no prompt fits.
+    """
+    training, settings = config.training, config.model
+    name = settings.base_model_name
+    tokenizer = load_tokenizer(name)
+    limit = context_length(load_model_config(name), tokenizer)
+    wanted = training.max_prompt_tokens + training.max_response_tokens
+    if wanted > limit:
+        raise ConfigError(
+            f"training.max_prompt_tokens + training.max_response_tokens = {wanted} exceeds the "
+            f"context of {name}, {limit} tokens; lower one of them"
+        )
+    encoded = encode_prompts(
+        tokenizer,
+        [p.prompt for p in data.prompts],
+        max_length=training.max_prompt_tokens,
+        style=settings.prompt_style,  # type: ignore[arg-type]
+        system=settings.system_prompt,
+    )
+    if data.prompts and not encoded.input_ids:
+        raise DataError(
+            f"none of the {len(data.prompts)} prompts fits training.max_prompt_tokens = "
+            f"{training.max_prompt_tokens}; raise it"
+        )
+    return encoded
+
+
+def prompt_line(encoded: EncodedPrompts) -> str:
+    """How long the prompts are, and what is skipped for its length."""
+    skipped = [f"{count} {reason}" for reason, count in encoded.skipped.items()]
+    line = f"prompts: {_lengths([len(ids) for ids in encoded.input_ids])}"
+    return line + (f"; skipped {', '.join(skipped)}" if skipped else "")
 
 
 def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> str:
@@ -63,26 +103,13 @@ def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> st
         f"tokenizer of {len(tokenizer)} tokens, "
         f"{'chat template' if tokenizer.chat_template and style != 'plain' else 'plain template'}"
     )
-    wanted = training.max_prompt_tokens + training.max_response_tokens
-    if wanted > limit:
-        lines.append(
-            f"WARNING: max_prompt_tokens + max_response_tokens = {wanted} exceeds the context {limit}"
-        )
-    encoded = encode_prompts(
-        tokenizer,
-        [p.prompt for p in data.prompts],
-        max_length=training.max_prompt_tokens,
-        style=style,
-        system=settings.system_prompt,
-    )
-    lines.append(
-        f"prompts: {_lengths([len(i) for i in encoded.input_ids])}; skipped {encoded.skipped or 'none'}"
-    )
+    encoded = check_lengths(config, data)
+    lines.append(prompt_line(encoded))
     if data.demonstrations:
         examples = encode_demonstrations(
             tokenizer,
             data.demonstrations,
-            max_length=wanted,
+            max_length=training.max_prompt_tokens + training.max_response_tokens,
             max_prompt_length=training.max_prompt_tokens,
             style=style,
             system=settings.system_prompt,

@@ -58,6 +58,7 @@ class Session:
         config = resolved(self.config)
         data = load_run_data(config)
         plan.check_models(config)
+        data.lines.append(plan.prompt_line(plan.check_lengths(config, data)))
         # 2. The folder: refused, or ours and locked.
         if self.overwrite:
             root.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,11 @@
-"""Sampling with a Hugging Face model: one prefill a prompt, finished rows leave the batch.
+"""Sampling with a Hugging Face model: what samples share is computed once, finished rows leave.
 
-A prompt is prefilled once for all its G samples; keys and values live in buffers allocated once a
-batch instead of being concatenated a step; rows that met a stop leave the batch when enough of them
-have. Sampling is inverse-CDF with one uniform number per (row, step) drawn up front, so what a row
-samples does not depend on when its neighbours finish. Weights are sampled from a copy in the compute
+A *row* is one sample, a *line* one sequence in the model's batch. The G samples of a prompt start as
+one line and split where they draw different tokens, so a prompt is prefilled once and a beginning
+that samples have in common is decoded once. Keys and values live in buffers allocated once a batch;
+splitting copies a line inside them, and the place of a line that ended is taken by another.
+Sampling is inverse-CDF with one uniform number per (row, step) drawn up front, so what a row
+samples does not depend on its neighbours. Weights are sampled from a copy in the compute
 dtype (bf16 where the hardware has it), refreshed by `sync`; old log-probabilities for the loss are
 recomputed by the training forward, so the first ratio is 1 whatever the sampler's dtype (D33).
 This file knows nothing of rewards or losses.
@@ -26,50 +28,80 @@ from modern_rlhf.rollout.types import Generation
 
 
 class _BufferedLayer(DynamicLayer):  # type: ignore[misc]
-    """A full-attention cache layer with room for `room` more tokens, filled in place."""
+    """A full-attention cache layer for up to `lines` lines of `room` more tokens, filled in place."""
 
-    def __init__(self, keys: Tensor, values: Tensor, *, room: int) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, *, lines: int, room: int) -> None:
         super().__init__()
         self.dtype, self.device = keys.dtype, keys.device
-        self.used = keys.shape[-2]
-        self._keys = _with_room(keys, room)
-        self._values = _with_room(values, room)
+        self.lines, self.used = keys.shape[0], keys.shape[-2]
+        self._keys = _with_room(keys, lines, room)
+        self._values = _with_room(values, lines, room)
         self.is_initialized = True
         self._expose()
 
     def _expose(self) -> None:
-        self.keys = self._keys[:, :, : self.used]
-        self.values = self._values[:, :, : self.used]
+        self.keys = self._keys[: self.lines, :, : self.used]
+        self.values = self._values[: self.lines, :, : self.used]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         end = self.used + key_states.shape[-2]
-        self._keys[:, :, self.used : end] = key_states
-        self._values[:, :, self.used : end] = value_states
+        self._keys[: self.lines, :, self.used : end] = key_states
+        self._values[: self.lines, :, self.used : end] = value_states
         self.used = end
         self._expose()
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        self._keys, self._values = self._keys[indices], self._values[indices]
+        """Line i becomes what line `indices[i]` was; lines that stay are not copied."""
+        moved = (indices != torch.arange(len(indices), device=indices.device)).nonzero().squeeze(1)
+        if len(moved):
+            sources = indices[moved]
+            for buffer in (self._keys, self._values):
+                buffer[moved, :, : self.used] = buffer[sources, :, : self.used]
+        self.lines = len(indices)
         self._expose()
 
 
-def _with_room(tensor: Tensor, room: int) -> Tensor:
-    rows, heads, length, width = tensor.shape
-    buffer = tensor.new_empty(rows, heads, length + room, width)
-    buffer[:, :, :length] = tensor
+def _with_room(tensor: Tensor, lines: int, room: int) -> Tensor:
+    used, heads, length, width = tensor.shape
+    buffer = tensor.new_empty(lines, heads, length + room, width)
+    buffer[:used, :, :length] = tensor
     return buffer
 
 
-def _expand(cache: DynamicCache, repeats: int, room: int) -> None:
-    """Repeat every row of a prefilled cache and give full-attention layers their buffers."""
-    if repeats > 1:
-        cache.batch_repeat_interleave(repeats)
+def _give_room(cache: DynamicCache, *, lines: int, room: int) -> None:
+    """Replace the full-attention layers of a prefilled cache by buffers; others stay as they are."""
     for index, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer and layer.is_initialized:
-            cache.layers[index] = _BufferedLayer(layer.keys, layer.values, room=room)
+            cache.layers[index] = _BufferedLayer(layer.keys, layer.values, lines=lines, room=room)
+
+
+def split_lines(line: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where rows go on after a step: rows of one line that drew the same token stay together.
+
+    Args:
+        line: (n,) line of each row that goes on.
+        token: (n,) what each of them drew.
+
+    Returns:
+        `source` (m,): for each of the m new lines, the old line it continues. `drawn` (m,): its
+        token. `place` (n,): the new line of each row. Lines keep their number where they can.
+    """
+    pairs, inverse = torch.unique((line << 32) + token, return_inverse=True)  # sorted
+    parent, drawn = pairs >> 32, pairs & 0xFFFFFFFF
+    count = len(pairs)
+    first = torch.ones_like(parent, dtype=torch.bool)
+    first[1:] = parent[1:] != parent[:-1]
+    stays = first & (parent < count)
+    free = torch.ones(count, dtype=torch.bool, device=line.device)
+    free[parent[stays]] = False
+    to = torch.empty_like(parent)
+    to[stays] = parent[stays]
+    to[~stays] = free.nonzero().squeeze(1)
+    back = torch.argsort(to)
+    return parent[back], drawn[back], to[inverse]
 
 
 class HuggingFaceEngine:
@@ -80,7 +112,7 @@ class HuggingFaceEngine:
         eos_ids: token ids that end a response.
         pad_id: id used to pad prompts on the left.
         dtype: compute dtype; another than the parameters' makes a private copy of the weights.
-        max_rows: sequences decoded at once.
+        max_rows: samples decoded at once.
         stop_strings: texts that end a response as well (needs `tokenizer`).
     """
 
@@ -176,10 +208,14 @@ class HuggingFaceEngine:
         width = max(map(len, prompts))
         ids = torch.tensor([[self._pad] * (width - len(p)) + p for p in prompts], device=device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        uniforms = uniforms.to(device)
         eos = torch.tensor(self._eos, device=device)
+        rows = len(prompts) * group
+        uniforms = uniforms.to(device)
+        tokens = ids.new_full((rows, max_new_tokens), -1)
+        log_probs = torch.zeros(rows, max_new_tokens, device=device)
+        finished = torch.zeros(rows, dtype=torch.bool, device=device)
         with self._autocast():
-            # 1. Prefill every prompt once, then repeat its cache for its G samples.
+            # 1. Prefill every prompt: one line each, which its G rows share.
             cache = DynamicCache(config=self._lm.config)
             hidden = trunk(
                 input_ids=ids,
@@ -188,53 +224,47 @@ class HuggingFaceEngine:
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, -1]
-            hidden = hidden.repeat_interleave(group, dim=0)
-            _expand(cache, group, max_new_tokens)
-            rows = len(prompts) * group
-            mask = torch.cat(
-                [mask.repeat_interleave(group, dim=0), mask.new_ones(rows, max_new_tokens)], dim=1
-            )
-            next_position = mask[:, :width].sum(1, keepdim=True)
-            tokens = ids.new_full((rows, max_new_tokens), -1)
-            log_probs = torch.zeros(rows, max_new_tokens, device=device)
-            finished = torch.zeros(rows, dtype=torch.bool, device=device)
-            alive = torch.arange(rows, device=device)  # row of each line still in the batch
-            running = torch.ones(rows, dtype=torch.bool, device=device)  # by line, not yet stopped
+            _give_room(cache, lines=rows, room=max_new_tokens)
+            lengths = mask.sum(1, keepdim=True)
+            mask = torch.cat([mask, mask.new_ones(len(prompts), max_new_tokens)], dim=1)
+            prompt = torch.arange(len(prompts), device=device)  # of each line
+            running = torch.arange(rows, device=device)  # rows that have not stopped
+            line = running // group  # of each running row
             # 2. Decode until every row has met a stop or the limit.
             for step in range(max_new_tokens):
-                logits = self._logits(head, hidden)
                 token, log_prob = _pick(
-                    logits, temperature, uniforms[alive, step] if temperature > 0 else None
+                    self._logits(head, hidden),
+                    temperature,
+                    line,
+                    running % group,
+                    uniforms[running, step] if temperature > 0 else None,
+                    group,
                 )
-                live = alive[running]
-                tokens[live, step] = token[running]
-                log_probs[live, step] = log_prob[running]
+                tokens[running, step] = token
+                log_probs[running, step] = log_prob
                 stopped = torch.isin(token, eos)
                 if self._stop_strings:
-                    stopped |= self._met_stop_string(tokens[alive, : step + 1])
-                stopped &= running
-                finished[alive[stopped]] = True
-                running &= ~stopped
-                count = int(running.sum())
-                if count == 0 or step + 1 == max_new_tokens:
+                    stopped |= self._met_stop_string(tokens[running, : step + 1])
+                finished[running[stopped]] = True
+                running, line, token = running[~stopped], line[~stopped], token[~stopped]
+                if len(running) == 0 or step + 1 == max_new_tokens:
                     break
-                if count <= 0.75 * len(alive):
-                    keep = running.nonzero().squeeze(1)
-                    cache.batch_select_indices(keep)
-                    alive, token, running = alive[keep], token[keep], running[keep]
+                source, drawn, line = split_lines(line, token)
+                cache.batch_select_indices(source)
+                prompt = prompt[source]
                 hidden = trunk(
-                    input_ids=token[:, None],
-                    attention_mask=mask[alive, : width + step + 1],
-                    position_ids=next_position[alive] + step,
+                    input_ids=drawn[:, None],
+                    attention_mask=mask[prompt, : width + step + 1],
+                    position_ids=lengths[prompt] + step,
                     past_key_values=cache,
                     use_cache=True,
                 ).last_hidden_state[:, -1]
         # 3. Back to lists; a row's tokens end at its first -1.
-        lengths = (tokens >= 0).sum(1).tolist()
+        counts = (tokens >= 0).sum(1).tolist()
         return [
             Generation(row[:n], scores[:n], done)
             for row, scores, n, done in zip(
-                tokens.tolist(), log_probs.tolist(), lengths, finished.tolist(), strict=True
+                tokens.tolist(), log_probs.tolist(), counts, finished.tolist(), strict=True
             )
         ]
 
@@ -249,13 +279,26 @@ class HuggingFaceEngine:
         )
 
 
-def _pick(logits: Tensor, temperature: float, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
-    """One token a row and its log-probability: greedy, or inverse CDF at `uniform` (rows,)."""
+def _pick(
+    logits: Tensor,
+    temperature: float,
+    line: Tensor,
+    slot: Tensor,
+    uniform: Tensor | None,
+    group: int,
+) -> tuple[Tensor, Tensor]:
+    """One token a row and its log-probability: greedy, or inverse CDF at each row's `uniform`.
+
+    `logits` are (lines, V); `line` and `slot` (its number within the prompt's samples) are (rows,).
+    """
     if uniform is None:
-        token = logits.argmax(dim=-1)
-        return token, logits.log_softmax(-1).gather(-1, token[:, None]).squeeze(1)
+        log_probs = logits.log_softmax(-1)
+        token = logits.argmax(dim=-1)[line]
+        return token, log_probs[line, token]
     log_probs = (logits / temperature).log_softmax(-1)
     cumulative = log_probs.exp().cumsum(-1)
-    threshold = uniform[:, None] * cumulative[:, -1:]
-    token = torch.searchsorted(cumulative, threshold, right=True).clamp_max(logits.shape[-1] - 1)
-    return token.squeeze(1), log_probs.gather(-1, token).squeeze(1)
+    thresholds = torch.zeros(len(logits), group, device=logits.device)
+    thresholds[line, slot] = uniform * cumulative[line, -1]
+    found = torch.searchsorted(cumulative, thresholds, right=True)
+    token = found[line, slot].clamp_max(logits.shape[-1] - 1)
+    return token, log_probs[line, token]

@@ -221,8 +221,8 @@ class OnlineLoop:
         shape = (len(batch), width)
         batch.log_probs, batch.ref_log_probs = torch.zeros(shape), torch.zeros(shape)
         batch.values = torch.zeros(shape) if self.algorithm.needs_value else None
-        for rows in self.updater.micro(range(len(batch)), batch):
-            sequences = self.updater.sequences(batch, rows)
+        for micro in self.updater.micro(range(len(batch)), batch):
+            sequences = self.updater.sequences(batch, micro.distinct)
             with self.runtime.autocast():
                 out = self.updater.policy(sequences, temperature=self.training.temperature)
                 reference = self._reference_log_probs(sequences)
@@ -231,14 +231,14 @@ class OnlineLoop:
                     if self.updater.value_model is None
                     else self.updater.value_model(sequences)
                 )
-            cut = out.log_probs.shape[1]
-            batch.log_probs[rows, :cut] = out.log_probs.cpu()
+            rows, place, cut = micro.rows, micro.place, out.log_probs.shape[1]
+            batch.log_probs[rows, :cut] = out.log_probs.cpu()[place]
             batch.ref_log_probs[rows, :cut] = (
                 out.log_probs if reference is None else reference
-            ).cpu()
+            ).cpu()[place]
             if batch.values is not None:
                 assert values is not None
-                batch.values[rows, :cut] = values.cpu()
+                batch.values[rows, :cut] = values.cpu()[place]
 
     def _reference_log_probs(self, sequences: Any) -> Tensor | None:
         if self.parts.reference is not None:

@@ -1,9 +1,10 @@
 """The update of every online algorithm: passes over one rollout, an optimiser step a mini-batch.
 
-`ppo_epochs` passes in fresh permutations (algorithms that do not reuse a rollout take one), each cut
-into mini-batches; gradients are accumulated over micro-batches of a token budget under one global
-denominator, so the result does not depend on that split (D34). Holds the optimiser, and nothing of
-sampling, rewards or logs.
+`ppo_epochs` passes in fresh permutations of the prompts (algorithms that do not reuse a rollout take
+one), each cut into mini-batches; the samples of a prompt stay together. Gradients are accumulated over
+micro-batches of a token budget under one global denominator, so the result does not depend on that
+split (D34). A response that was sampled several times is computed once and counted as often as it
+was sampled. Holds the optimiser, and nothing of sampling, rewards or logs.
 """
 
 from __future__ import annotations
@@ -59,6 +60,21 @@ class OnlineParts:
     sft_rows: Sequence[tuple[list[int], list[int]]] = ()
 
 
+@dataclass(frozen=True)
+class MicroBatch:
+    """Episodes that one forward pass covers.
+
+    Attributes:
+        rows: n episodes of the rollout.
+        distinct: m <= n of them, one of each text; the models read only these.
+        place: (n,) index into `distinct` of each episode's text.
+    """
+
+    rows: list[int]
+    distinct: list[int]
+    place: Tensor
+
+
 class Updater:
     """Optimiser, models and the steps on one rollout."""
 
@@ -111,7 +127,7 @@ class Updater:
         value_only = step < training.ppo_value_warmup_rollouts and self.algorithm.needs_value
         stop_inner = False
         for _ in range(self.epochs):
-            order = torch.randperm(len(batch), generator=self.generator).tolist()
+            order = self._permutation(len(batch))
             for rows in _split(order, training.ppo_mini_batches):
                 if stop_inner or self._cap_reached():
                     break
@@ -133,6 +149,12 @@ class Updater:
                 stop_inner = limit is not None and done.get("approx_kl", 0.0) > limit
         count = max(1, len(norms))
         return {"gradient_norm": sum(norms) / count, "updates": float(len(norms))}
+
+    def _permutation(self, episodes: int) -> list[int]:
+        """All episodes, prompts in random order, the samples of each together."""
+        group = self.training.samples_per_prompt
+        prompts = torch.randperm(episodes // group, generator=self.generator).tolist()
+        return [prompt * group + sample for prompt in prompts for sample in range(group)]
 
     def _cap_reached(self) -> bool:
         cap = self.training.total_steps
@@ -156,14 +178,17 @@ class Updater:
         )
         tokens = self.runtime.sum_over_processes(batch_denominator(mask[rows], how="token_mean"))
         for micro in self.micro(rows, batch):
-            sequences = self.sequences(batch, micro)
+            sequences = self.sequences(batch, micro.distinct)
+            place = micro.place.to(self.runtime.device)
             with self.runtime.autocast():
                 out = self.policy(sequences, temperature=training.temperature, with_entropy=True)
                 values = out.values if self.value_model is None else self.value_model(sequences)
+            out = out.rows(place)
+            values = None if values is None else values[place]
             width = out.log_probs.shape[1]
 
             def part(
-                tensor: Tensor | None, rows: Sequence[int] = micro, width: int = width
+                tensor: Tensor | None, rows: Sequence[int] = micro.rows, width: int = width
             ) -> Tensor:
                 assert tensor is not None
                 return tensor[rows, :width].to(self.runtime.device)
@@ -228,8 +253,26 @@ class Updater:
             self.runtime.backward(self.training.ppo_sft_coef * loss)
             sums.add({"sft_loss": loss})
 
-    def micro(self, rows: Sequence[int], batch: RolloutBatch) -> list[list[int]]:
-        return micro_batches(rows, batch.lengths(), max_tokens=self.training.tokens_per_micro_batch)
+    def micro(self, rows: Sequence[int], batch: RolloutBatch) -> list[MicroBatch]:
+        """Episodes cut into forward passes of at most `tokens_per_micro_batch` padded tokens."""
+        same: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+        for row in rows:
+            text = (tuple(batch.prompt_ids[row]), tuple(batch.response_ids[row]))
+            same.setdefault(text, []).append(row)
+        copies = {found[0]: found for found in same.values()}
+        passes = micro_batches(
+            list(copies), batch.lengths(), max_tokens=self.training.tokens_per_micro_batch
+        )
+        return [
+            MicroBatch(
+                rows=[row for first in distinct for row in copies[first]],
+                distinct=distinct,
+                place=torch.repeat_interleave(
+                    torch.tensor([len(copies[first]) for first in distinct])
+                ),
+            )
+            for distinct in passes
+        ]
 
     def sequences(self, batch: RolloutBatch, rows: Sequence[int]) -> Any:
         pad_id = self.parts.tokenizer.pad_token_id

@@ -12,7 +12,7 @@ from modern_rlhf.models.forward import Policy, make_sequences
 from modern_rlhf.records import Prompt
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.rollout.collect import collect
-from modern_rlhf.rollout.engine import HuggingFaceEngine
+from modern_rlhf.rollout.engine import HuggingFaceEngine, split_lines
 
 PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13, 14, 15], [16]]
 
@@ -47,7 +47,7 @@ def test_greedy_equals_a_loop_without_cache_or_padding(tiny_llama: Callable[...,
     assert [g.token_ids for g in got] == [greedy_by_hand(lm, p, 12) for p in PROMPTS]
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 0.05])  # at the last most samples agree
 def test_sampler_log_probs_are_those_of_the_training_forward(
     tiny_llama: Callable[..., Any], temperature: float
 ) -> None:
@@ -70,6 +70,68 @@ def test_a_row_does_not_depend_on_its_neighbours_or_the_batch_size(
     whole = sample(engine(lm))
     small = sample(engine(lm, max_rows=3))
     assert [g.token_ids for g in whole] == [g.token_ids for g in small]
+
+
+def test_what_samples_share_is_decoded_once(
+    tiny_llama: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = tiny_llama()
+    batches: list[int] = []
+    forward = lm.model.forward
+    monkeypatch.setattr(
+        lm.model, "forward", lambda **k: batches.append(len(k["input_ids"])) or forward(**k)
+    )
+    got = sample(engine(lm), samples_per_prompt=8, temperature=0.05)
+    # At every step as many lines as there are different beginnings that go on.
+    for step, lines in enumerate(batches[1:], start=1):
+        beginnings = {
+            (row // 8, tuple(g.token_ids[:step]))
+            for row, g in enumerate(got)
+            if len(g.token_ids) > step
+        }
+        assert lines == len(beginnings)
+    assert batches[0] == len(PROMPTS) and 4 < max(batches) < 32  # some split, not all
+
+
+def test_split_lines_by_hand() -> None:
+    # Lines 0 and 1; the rows of line 0 draw 7, 9, 7, that of line 1 draws 7; line 2 has ended.
+    source, drawn, place = split_lines(torch.tensor([0, 0, 0, 1]), torch.tensor([7, 9, 7, 7]))
+    assert source.tolist() == [0, 1, 0] and drawn.tolist() == [7, 7, 9]
+    assert place.tolist() == [0, 2, 0, 1]
+    # Line 0 has ended: line 3 moves to its place, 1 and 2 stay.
+    source, drawn, place = split_lines(torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6]))
+    assert source.tolist() == [3, 1, 2] and drawn.tolist() == [6, 4, 5]
+    assert place.tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_split_lines_keeps_every_row_s_history(seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    line = torch.randint(0, 6, (20,), generator=draw)
+    token = torch.randint(0, 3, (20,), generator=draw)
+    source, drawn, place = split_lines(line, token)
+    assert torch.equal(source[place], line) and torch.equal(drawn[place], token)
+    pairs = {(a, b) for a, b in zip(line.tolist(), token.tolist(), strict=True)}
+    assert len(source) == len(pairs) and sorted(set(place.tolist())) == list(range(len(pairs)))
+
+
+def test_a_sliding_window_is_sampled_as_the_training_forward_sees_it() -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    lm = MistralForCausalLM(
+        MistralConfig(vocab_size=259, sliding_window=5, pad_token_id=258, **shape, **heads)
+    ).eval()
+    got = sample(engine(lm), temperature=0.3)
+    repeated = [p for p in PROMPTS for _ in range(3)]
+    with torch.no_grad():
+        sequences = make_sequences(repeated, [g.token_ids for g in got], pad_id=258)
+        out = Policy(lm)(sequences, temperature=0.3)
+    for row, generation in enumerate(got):
+        mine = out.log_probs[row, : len(generation.token_ids)].tolist()
+        assert generation.log_probs == pytest.approx(mine, abs=1e-4)
 
 
 def test_equal_seeds_repeat_and_others_differ(tiny_llama: Callable[..., Any]) -> None:

@@ -8,16 +8,20 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from modern_rlhf.config.sections import ModelConfig, TrainingConfig
 from modern_rlhf.errors import ConfigError, TrainingError
+from modern_rlhf.models.forward import Policy
 from modern_rlhf.models.loading import fingerprint
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.trainer.dpo import DPOTrainer
 from modern_rlhf.trainer.kto import KTOTrainer
+from modern_rlhf.trainer.loop import MetricSums
 from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer
 from modern_rlhf.trainer.ppo import PPOTrainer
 from modern_rlhf.trainer.sft import SFTTrainer
+from modern_rlhf.trainer.update import MicroBatch
 
 PLAIN = ModelConfig(prompt_style="plain")
 PROMPTS = ["a", "b", "c", "d"]
@@ -128,6 +132,52 @@ def test_micro_batching_leaves_the_update_unchanged(
     assert torch.allclose(weights[0], weights[1], atol=2e-5)
 
 
+@pytest.mark.parametrize("value_model", ["shared", "separate"])
+def test_a_text_sampled_twice_is_computed_once_and_counts_twice(
+    tiny_llama: Callable[..., Any],
+    byte_tokenizer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    value_model: str,
+) -> None:
+    def gradients(*, apart: bool) -> tuple[Tensor, int]:
+        trainer = online(tiny_llama, byte_tokenizer, "ppo", ppo_value_model=value_model)
+        loop, group = trainer.loop, ONLINE.samples_per_prompt
+        batch = loop.rollout(0)
+        for row in range(0, len(batch), group):  # the first two samples of every prompt are one
+            for column in (batch.response_ids, batch.texts, batch.scores.total):
+                column[row + 1] = column[row]  # type: ignore[index]
+        read: list[int] = []
+        forward = Policy.forward
+        monkeypatch.setattr(
+            Policy,
+            "forward",
+            lambda self, sequences, **k: (
+                read.append(len(sequences)) or forward(self, sequences, **k)
+            ),
+        )
+        if apart:
+            monkeypatch.setattr(
+                loop.updater,
+                "micro",
+                lambda rows, batch: [
+                    MicroBatch([row], [row], torch.zeros(1, dtype=torch.long)) for row in rows
+                ],
+            )
+        loop.fill_log_probs(batch)
+        advantages, _ = loop.advantages(batch)
+        read.clear()
+        loop.updater.accumulate(batch, advantages, range(len(batch)), MetricSums(), False, 0.1)
+        monkeypatch.setattr(Policy, "forward", forward)
+        found = [p.grad.flatten() for p in loop.updater.trainable if p.grad is not None]
+        return torch.cat(found), sum(read)
+
+    once, few = gradients(apart=False)
+    each, all_rows = gradients(apart=True)
+    assert all_rows == ONLINE.rollout_batch_size
+    assert few <= all_rows - all_rows // ONLINE.samples_per_prompt
+    assert torch.allclose(once, each, atol=1e-6) and each.abs().max() > 1e-4
+
+
 def test_each_sample_is_used_ppo_epochs_times(
     tiny_llama: Callable[..., Any], byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +193,9 @@ def test_each_sample_is_used_ppo_epochs_times(
 
     monkeypatch.setattr(trainer.loop.updater, "accumulate", spy)
     trainer.train()
+    group = ONLINE.samples_per_prompt
+    for rows in used:  # the samples of a prompt stay in one mini-batch
+        assert {rows.count(row // group * group + k) for row in rows for k in range(group)} == {1}
     flat = [row for rows in used for row in rows]
     assert len(used) == 6 and {flat.count(i) for i in range(32)} == {3}  # D23
     assert used[0] + used[1] != used[2] + used[3]  # a fresh permutation each epoch
