@@ -38,7 +38,7 @@ check: lint type
 	$(PYTHON) -m pytest
 
 bench:
-	$(PYTHON) benchmarks/gpu_check.py
+	$(PYTHON) -m benchmarks.gpu_check
 
 wheel:
 	$(PYTHON) -m pip wheel --no-deps --wheel-dir dist .

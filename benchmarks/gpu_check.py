@@ -1,6 +1,6 @@
 """Does everything run on the accelerator that is here, and do its first losses match the CPU's?
 
-    python benchmarks/gpu_check.py [--steps N] [--out FILE.json]
+    python -m benchmarks.gpu_check [--steps N] [--out FILE.json]
 
 Runs the `fast` preset's stages on the embedded model and data on whatever accelerator there is: SFT,
 reward model, PPO with a separate value network (four models on the device), evaluation. Before that

@@ -1,6 +1,6 @@
 """Does the main job learn, and is RLHF more than more training? Seeds 0, 1, 2 with a control.
 
-    python benchmarks/learning.py --out learning_runs [--seeds 0 1 2] [--preset cpu-test]
+    python -m benchmarks.learning --out learning_runs [--seeds 0 1 2] [--preset cpu-test]
 
 For every seed the whole job runs (base, SFT, reward model, PPO), then the control: the SFT model
 trained on with its own loss until it has used the wall-clock time that the RLHF stage took, evaluated
@@ -20,6 +20,7 @@ from typing import Any
 from modern_rlhf.config import get_preset
 from modern_rlhf.config.io import apply_overrides
 from modern_rlhf.evaluation import PolicyEvaluation, compare, read_evaluation
+from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
 from modern_rlhf.pipeline import stages
 from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
 from modern_rlhf.pipeline.workspace import Workspace
@@ -36,7 +37,7 @@ def continue_sft(
     sft = pipeline.artifacts.done("sft")
     assert sft is not None
     epochs = max(1.0, config.training.sft_epochs * seconds / sft["seconds"])
-    lm, tokenizer = stages.load_causal_lm(source), stages.load_tokenizer(source)
+    lm, tokenizer = load_causal_lm(source), load_tokenizer(source)
     began = time.monotonic()
     SFTTrainer(
         lm,
@@ -51,31 +52,35 @@ def continue_sft(
     return evaluator.evaluate_policy(lm, tokenizer, workspace.data.evaluation, sampled=True)
 
 
-def run_seed(preset: str, seed: int, out: Path, overrides: list[str]) -> dict[str, Any]:
-    folder = out / f"seed-{seed}"
+def pipeline_of(preset: str, seed: int, out: Path, overrides: list[str]) -> ModernRLHFPipeline:
     config = apply_overrides(
         get_preset(preset),
-        [f"training.seed={seed}", f"data.output_path={folder}", *overrides],
+        [f"training.seed={seed}", f"data.output_path={out / f'seed-{seed}'}", *overrides],
     )
-    pipeline = ModernRLHFPipeline(config, resume=True)
-    results = pipeline.run_full_pipeline()
+    return ModernRLHFPipeline(config, resume=True)
+
+
+def run_control(pipeline: ModernRLHFPipeline) -> None:
+    path = pipeline.artifacts.evaluation("control")
+    if path.is_file():
+        return
     with pipeline._session() as workspace:
-        path = pipeline.artifacts.evaluation("control")
-        if path.is_file():
-            control = read_evaluation(path)
-        else:
-            record = pipeline.artifacts.done(pipeline.algorithm)
-            assert record is not None
-            control = continue_sft(pipeline, workspace, seconds=record["seconds"])
-            write_json(path, control.to_dict(), 1)
-        found = {
-            name: read_evaluation(pipeline.artifacts.evaluation(name))
-            for name in ("base", "sft", "rlhf")
-        } | {"control": control}
-        splits = workspace.data.evaluation.splits
+        record = pipeline.artifacts.done(pipeline.algorithm)
+        assert record is not None
+        control = continue_sft(pipeline, workspace, seconds=record["seconds"])
+        write_json(path, control.to_dict(), 1)
+
+
+def measured(pipeline: ModernRLHFPipeline) -> dict[str, Any]:
+    """What one seed's runs found, with paired differences."""
+    names = ["base", "sft", "rlhf", "control"]
+    paths = {name: pipeline.artifacts.evaluation(name) for name in names}
+    found = {name: read_evaluation(path) for name, path in paths.items() if path.is_file()}
+    splits = pipeline.load_data().evaluation.splits
+    stages_done = {name: pipeline.artifacts.done(name) for name in ("sft", pipeline.algorithm)}
     return {
-        "seed": seed,
-        "stages": {k: v.get("seconds") for k, v in results.results["stages"].items()},
+        "seed": pipeline.config.training.seed,
+        "stages": {name: done and done["seconds"] for name, done in stages_done.items()},
         "by_split": {name: one.by_split for name, one in found.items()},
         "differences": {
             f"{after} - {before}": compare(found[before], found[after], splits=splits)
@@ -85,6 +90,7 @@ def run_seed(preset: str, seed: int, out: Path, overrides: list[str]) -> dict[st
                 ("sft", "control"),
                 ("control", "rlhf"),
             )
+            if before in found and after in found
         },
     }
 
@@ -107,7 +113,7 @@ def table(runs: list[dict[str, Any]]) -> str:
             ]
             for run in runs:
                 cells = [
-                    points(run["by_split"][name][split][metric])
+                    points(run["by_split"][name][split][metric]) if name in run["by_split"] else "-"
                     for name in ("base", "sft", "rlhf", "control")
                 ]
                 lines.append(f"| {run['seed']} | {' | '.join(cells)} |")
@@ -119,6 +125,8 @@ def table(runs: list[dict[str, Any]]) -> str:
     for run in runs:
         cells = [
             points(run["differences"][name]["pass_at_1/eval_seen"], "difference")
+            if name in run["differences"]
+            else "-"
             for name in ("sft - base", "rlhf - sft", "control - sft", "rlhf - control")
         ]
         lines.append(f"| {run['seed']} | {' | '.join(cells)} |")
@@ -132,7 +140,12 @@ def main() -> None:
     parser.add_argument("--preset", default="cpu-test")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
     args = parser.parse_args()
-    runs = [run_seed(args.preset, seed, args.out, args.set) for seed in args.seeds]
+    pipelines = [pipeline_of(args.preset, seed, args.out, args.set) for seed in args.seeds]
+    for pipeline in pipelines:
+        pipeline.run_full_pipeline()
+    for pipeline in pipelines:
+        run_control(pipeline)
+    runs = [measured(pipeline) for pipeline in pipelines]
     write_json(args.out / "learning.json", {"runs": runs}, 1)
     text = table(runs)
     write_text(args.out / "learning.md", text)

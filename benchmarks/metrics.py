@@ -1,6 +1,6 @@
 """Speed of the metrics: ratios against other implementations in one run, and the leak check's memory.
 
-    python benchmarks/metrics.py [--pairs 2360] [--rounds 3] [--rows 598237] [--out result.json]
+    python -m benchmarks.metrics [--pairs 2360] [--rounds 3] [--rows 598237] [--out result.json]
 
 1. All text metrics of this package on N pairs, 95% bootstrap intervals included, against calling
    nltk (sentence BLEU), rouge_score, codebleu and a naive RUBY one after another, pair by pair. The

@@ -1,6 +1,6 @@
 """Does a reward model trained on human grades follow them better than chrF? 5-fold by item.
 
-    python benchmarks/reward_metric_fixture.py --fixture ../shared/data/metric_fixture/conala_metric_fixture.jsonl \
+    python -m benchmarks.reward_metric_fixture --fixture ../shared/data/metric_fixture/conala_metric_fixture.jsonl \
         --backbone minilm --train-backbone 4
 
 The fixture has 236 CoNaLa items with the answers of five systems, graded 0-4 by people. The model scores

@@ -1,6 +1,6 @@
 """A frozen backbone run once against run every epoch: the same losses, how much faster?
 
-    python benchmarks/reward_model.py --model smollm2-135m --pairs 2000 --epochs 5
+    python -m benchmarks.reward_model --model smollm2-135m --pairs 2000 --epochs 5
 
 Both arms train the same heads from the same initial weights on the same batches in float32, timed to
 the last step with everything they need (the cached arm's timing includes filling the cache on disk).

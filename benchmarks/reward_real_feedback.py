@@ -1,6 +1,6 @@
 """How well does a reward model predict real people? 5-fold by question, beside baselines.
 
-    python benchmarks/reward_real_feedback.py --feedback ../shared/data/evaluation_results_server \
+    python -m benchmarks.reward_real_feedback --feedback ../shared/data/evaluation_results_server \
         --backbone minilm --pooling mean --output results.json
 
 Each question's pairs and ratings are in one fold; heads are trained on the other four (backbone frozen,

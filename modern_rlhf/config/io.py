@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modern_rlhf.config.fields import nearest, section_from_mapping
-from modern_rlhf.config.sections import SECTIONS, ModernRLHFConfig
+from modern_rlhf.config.sections import LISTS, SECTIONS, ModernRLHFConfig
 from modern_rlhf.errors import ConfigError
 
 
@@ -27,20 +27,21 @@ def config_from_dict(values: Any, *, base: ModernRLHFConfig | None = None) -> Mo
         raise ConfigError(
             f"a configuration must be a mapping of sections, not {type(values).__name__}"
         )
-    known = [*SECTIONS, "tags"]
+    known = [*SECTIONS, *LISTS]
     start = (base or ModernRLHFConfig()).to_dict()
     for name, content in values.items():
         if name not in known:
             raise ConfigError(f"unknown section {name!r}{nearest(str(name), known)}")
-        if name == "tags":
-            start["tags"] = content
+        if name in LISTS:
+            start[name] = content
             continue
         section_from_mapping(name, SECTIONS[name], content if content is not None else {})
         start[name].update(content or {})
     sections = {
         name: section_from_mapping(name, section, start[name]) for name, section in SECTIONS.items()
     }
-    return ModernRLHFConfig(**sections, tags=start["tags"]).validate()
+    lists = {name: start[name] for name in LISTS}
+    return ModernRLHFConfig(**sections, **lists).validate()
 
 
 def load_config(path: str | Path, *, base: ModernRLHFConfig | None = None) -> ModernRLHFConfig:
@@ -123,12 +124,13 @@ def apply_overrides(config: ModernRLHFConfig, overrides: Sequence[str]) -> Moder
         if not separator:
             raise ConfigError(f"--set {override!r}: expected section.field=value")
         section, dot, key = name.strip().partition(".")
-        if section == "tags" and not dot:
-            values["tags"] = [tag for tag in text.split(",") if tag]
+        if section in LISTS and not dot:
+            values[section] = [word for word in text.split(",") if word]
             continue
         if section not in SECTIONS or not dot:
             raise ConfigError(
-                f"--set {override!r}: unknown section {section!r}{nearest(section, [*SECTIONS, 'tags'])}"
+                f"--set {override!r}: unknown section {section!r}"
+                f"{nearest(section, [*SECTIONS, *LISTS])}"
             )
         values.setdefault(section, {})[key] = _parse(text, section, key)
     return config_from_dict(values, base=config)

@@ -142,6 +142,11 @@ class TrainingConfig:
     dpo_sft_coef: float = option(0.0, "weight of an SFT term on the chosen answer", low=0.0)
     kto_beta: float = option(0.1, "KTO temperature", low=0.0)
 
+    @property
+    def max_sequence_tokens(self) -> int:
+        """The longest sequence of training: prompt and response together."""
+        return self.max_prompt_tokens + self.max_response_tokens
+
 
 @dataclass
 class RewardConfig:
@@ -221,7 +226,6 @@ class EvaluationConfig:
     periodic_eval_samples: int = option(100, "items of an in-training evaluation", low=1)
     bertscore_model: str | None = option(None, "encoder of BERTScore; null = reward_model_name")
     bootstrap_samples: int = option(1000, "resamples of the 95% intervals", low=100)
-    sft_control: bool = option(False, "also train SFT alone for RLHF's compute, as a control")
 
 
 @dataclass
@@ -236,7 +240,11 @@ class HardwareConfig:
 
 @dataclass
 class ModernRLHFConfig:
-    """The whole configuration. `validate()` checks every field and what must hold between them."""
+    """The whole configuration. `validate()` checks every field and what must hold between them.
+
+    `tags` are words of the user's own, kept with the run; `trackers` are trackers that `accelerate`
+    knows (tensorboard, trackio, wandb), which get every logged number beside the run's own files.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -245,6 +253,7 @@ class ModernRLHFConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     tags: list[str] = field(default_factory=list)
+    trackers: list[str] = field(default_factory=list)
 
     def validate(self) -> ModernRLHFConfig:
         """Check everything that can be known before any file is opened; returns self.
@@ -254,8 +263,10 @@ class ModernRLHFConfig:
         """
         for name in SECTIONS:
             check_section(name, getattr(self, name))
-        if not isinstance(self.tags, list) or not all(isinstance(tag, str) for tag in self.tags):
-            raise ConfigError(f"tags = {self.tags!r} has the wrong type: expected list of str")
+        for name in LISTS:
+            value = getattr(self, name)
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+                raise ConfigError(f"{name} = {value!r} has the wrong type: expected list of str")
         check_training(self.training)
         weights = {k: v for k, v in vars(self.reward).items() if k.endswith("_weight")}
         composite = sum(v for k, v in weights.items() if k != "human_feedback_weight")
@@ -274,6 +285,9 @@ class ModernRLHFConfig:
         """Plain nested dictionaries, as JSON and YAML take them."""
         return dataclasses.asdict(self)
 
+
+LISTS = ("tags", "trackers")
+"""Fields of the configuration that are lists of words, outside of any section."""
 
 SECTIONS: dict[str, type] = {
     "model": ModelConfig,

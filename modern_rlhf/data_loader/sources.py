@@ -8,6 +8,7 @@ never mixes evaluation rows into training.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -184,12 +185,11 @@ def _hub_table(path: str, match: re.Match[str], tally: Tally) -> Table:
 def _network_errors() -> tuple[type[Exception], ...]:
     """What `datasets` raises when the hub or a dataset cannot be reached; its clients differ."""
     kinds: list[type[Exception]] = [OSError]
-    try:
-        import httpx
-    except ImportError:
-        pass
-    else:
-        kinds.append(httpx.HTTPError)
+    for client in ("httpx", "httpx2"):
+        try:
+            kinds.append(importlib.import_module(client).HTTPError)
+        except ImportError:
+            continue
     try:
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:

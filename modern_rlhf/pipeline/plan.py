@@ -57,7 +57,7 @@ def check_lengths(config: ModernRLHFConfig, data: RunData) -> EncodedPrompts:
     name = settings.base_model_name
     tokenizer = load_tokenizer(name)
     limit = context_length(load_model_config(name), tokenizer)
-    wanted = training.max_prompt_tokens + training.max_response_tokens
+    wanted = training.max_sequence_tokens
     if wanted > limit:
         raise ConfigError(
             f"training.max_prompt_tokens + training.max_response_tokens = {wanted} exceeds the "
@@ -109,7 +109,7 @@ def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> st
         examples = encode_demonstrations(
             tokenizer,
             data.demonstrations,
-            max_length=training.max_prompt_tokens + training.max_response_tokens,
+            max_length=training.max_sequence_tokens,
             max_prompt_length=training.max_prompt_tokens,
             style=style,
             system=settings.system_prompt,

@@ -89,7 +89,7 @@ class Session:
                 device=self.device,
                 artifacts=self.artifacts,
                 data=data,
-                tracker=RunTracker(root),
+                tracker=RunTracker(root, trackers=config.trackers),
                 resume=self.resume,
                 stop=self.stop,
                 progress=self.progress,

@@ -203,6 +203,7 @@ def load_reward_model(workspace: Workspace) -> CustomRewardModel | None:
     model: CustomRewardModel = CustomRewardModel.from_pretrained(
         str(folder), device=workspace.device.device
     )
+    model.scoring_dtype = workspace.runtime().compute_dtype
     return model
 
 

@@ -19,7 +19,7 @@ METRICS: dict[str, str] = {
     "exact_match": "exact match",
     "syntax_valid": "valid syntax",
     "reward": "reward",
-    "kl": "KL to init (nats)",
+    "kl": "KL to SFT (nats)",
 }
 """Reading names in reading order; a metric that is not here is shown under its own key."""
 

@@ -112,6 +112,7 @@ class CustomRewardModel(nn.Module):
             template=template,
         )
         self.backbone: Any = disable_dropout(source.model)
+        self.scoring_dtype = torch.float32  # of the backbone where nothing is trained
         self.heads = RewardHeads(
             source.hidden_size,
             self.settings.heads,
@@ -250,7 +251,12 @@ class CustomRewardModel(nn.Module):
         parts = []
         for start in range(0, len(order), batch_size):
             batch = self.encoder.collate([rows[i] for i in order[start : start + batch_size]])
-            parts.append(self.features(batch.to(self.device)))
+            with torch.autocast(
+                self.device.type,
+                dtype=self.scoring_dtype,
+                enabled=self.scoring_dtype != torch.float32,
+            ):
+                parts.append(self.features(batch.to(self.device)).float())
         features = torch.empty_like(torch.cat(parts))
         features[torch.tensor(order, device=features.device)] = torch.cat(parts)
         return features, sum(row.truncated for row in rows)

@@ -1,8 +1,7 @@
 """Reward from running the program against its task's tests, in the sandbox.
 
 The prompt's record brings the tests (`Prompt.task`); a prompt without tests has no execution
-component (None: it does not apply). Equal answers to one task in a batch are one program, judged
-once. A judgement that the executor could not make is None as well,
+component (None: it does not apply). A judgement that the executor could not make is None as well,
 but marked in `details["unscorable"]`: the trainer masks and counts it, it is never 0.
 
 Kinds, all in 0..1:
@@ -74,20 +73,17 @@ class ExecutionReward:
             for prompt, response in zip(batch.prompts, batch.responses, strict=True)
         ]
         programs: list[Program] = []
-        place: dict[tuple[int, str], int] = {}  # (task, code) -> its program, judged once
-        for prompt, code in zip(batch.prompts, codes, strict=True):
-            task = prompt.task
-            if task is not None and task.tests and (id(task), code) not in place:
-                place[id(task), code] = len(programs)
+        places: list[int] = []
+        for index, (prompt, code) in enumerate(zip(batch.prompts, codes, strict=True)):
+            if prompt.task is not None and prompt.task.tests:
                 programs.append(
-                    program_for(task, code, timeout=self.timeout, trace=self.trace_credit)
+                    program_for(prompt.task, code, timeout=self.timeout, trace=self.trace_credit)
                 )
+                places.append(index)
         found = self.executor.run(programs) if programs else []
-        judged = {key: found[index] for key, index in place.items()}
-        results: list[ExecutionResult | None] = [
-            judged.get((id(prompt.task), code))
-            for prompt, code in zip(batch.prompts, codes, strict=True)
-        ]
+        results: list[ExecutionResult | None] = [None] * len(batch)
+        for index, result in zip(places, found, strict=True):
+            results[index] = result
         values = [
             None if result is None else execution_score(result, kind=self.kind)
             for result in results

@@ -1,7 +1,8 @@
 """From prompts to scored episodes: sample, decode, score, mark what could not be scored.
 
 Text is decoded from the tokens up to the stop token and handed to the reward as text, so a reward
-model may use any tokenizer of its own (D39) and nothing after the stop can be seen (D12).
+model may use any tokenizer of its own (D39) and nothing after the stop can be seen (D12). A text that
+was sampled several times for a prompt is scored once.
 """
 
 from __future__ import annotations
@@ -13,13 +14,45 @@ import torch
 
 from modern_rlhf.errors import TrainingError
 from modern_rlhf.records import Prompt
-from modern_rlhf.rewards.base import Reward, RewardBatch
+from modern_rlhf.rewards.base import Reward, RewardBatch, RewardScores
 from modern_rlhf.rollout.types import Generation, GenerationEngine, RolloutBatch
 
 
 def decode_response(tokenizer: Any, generation: Generation) -> str:
     """The response as text, without its stop token."""
     return str(tokenizer.decode(generation.token_ids, skip_special_tokens=True))
+
+
+def score_once(reward: Reward, prompts: Sequence[Prompt], texts: Sequence[str]) -> RewardScores:
+    """Scores of B responses, each different text of a prompt handed to the reward once.
+
+    Raises:
+        TrainingError: the reward returned another number of scores than it was given responses.
+    """
+    number: dict[tuple[int, str], int] = {}
+    chosen: list[int] = []
+    for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+        if (id(prompt), text) not in number:
+            number[id(prompt), text] = len(chosen)
+            chosen.append(index)
+    place = [number[id(prompt), text] for prompt, text in zip(prompts, texts, strict=True)]
+    found = reward.score(
+        RewardBatch(prompts=[prompts[i] for i in chosen], responses=[texts[i] for i in chosen])
+    )
+    if len(found.total) != len(chosen):
+        raise TrainingError(
+            f"the reward {reward.name!r} returned {len(found.total)} scores for {len(chosen)} "
+            "responses; it must return one for each (None where it cannot score)"
+        )
+
+    def spread(values: Sequence[Any]) -> list[Any]:
+        return [values[index] for index in place]
+
+    return RewardScores(
+        total=spread(found.total),
+        components={name: spread(values) for name, values in found.components.items()},
+        details={name: spread(values) for name, values in found.details.items()},
+    )
 
 
 def collect(
@@ -37,7 +70,7 @@ def collect(
     """Sample G responses for each of P prompts and score them: B = P x G episodes.
 
     Raises:
-        TrainingError: the reward returned another number of scores than it was given responses.
+        TrainingError: the reward did not score every response.
     """
     generations = engine.generate(
         prompt_ids,
@@ -48,12 +81,7 @@ def collect(
     )
     repeated = [prompt for prompt in prompts for _ in range(samples_per_prompt)]
     texts = [decode_response(tokenizer, generation) for generation in generations]
-    scores = reward.score(RewardBatch(prompts=repeated, responses=texts))
-    if len(scores.total) != len(texts):
-        raise TrainingError(
-            f"the reward {reward.name!r} returned {len(scores.total)} scores for {len(texts)} "
-            "responses; it must return one for each (None where it cannot score)"
-        )
+    scores = score_once(reward, repeated, texts)
     width = max(len(generation.token_ids) for generation in generations)
     sampling_log_probs = torch.zeros(len(texts), width)
     for row, generation in enumerate(generations):

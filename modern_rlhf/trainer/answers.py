@@ -50,7 +50,7 @@ def encode_answers(
     encoded = encode_demonstrations(
         tokenizer,
         [Demonstration(p, a) for p, a in zip(prompts, answers, strict=True)],
-        max_length=training.max_prompt_tokens + training.max_response_tokens,
+        max_length=training.max_sequence_tokens,
         max_prompt_length=training.max_prompt_tokens,
         style=settings.prompt_style,  # type: ignore[arg-type]
         system=settings.system_prompt,

@@ -47,7 +47,9 @@ def assemble(
         DataError: no prompt fits `max_prompt_tokens`. ConfigError, ModelError: unusable arguments.
     """
     check_training(training)
-    lm, tokenizer = resolve_model_and_tokenizer(model, tokenizer, device=runtime.device)
+    lm, tokenizer = resolve_model_and_tokenizer(
+        model, tokenizer, device=runtime.device, longest=training.max_sequence_tokens
+    )
     records = prompts_from_rows(prompts)
     style, system = model_config.prompt_style, model_config.system_prompt
     encoded = encode_prompts(
@@ -67,7 +69,7 @@ def assemble(
         examples = encode_demonstrations(
             tokenizer,
             demonstrations_from_rows(sft_data),
-            max_length=training.max_prompt_tokens + training.max_response_tokens,
+            max_length=training.max_sequence_tokens,
             style=style,  # type: ignore[arg-type]
             system=system,
         ).examples
@@ -76,7 +78,9 @@ def assemble(
         ]
     frozen: Policy | None = None
     if reference is not None:
-        reference_lm, _ = resolve_model_and_tokenizer(reference, tokenizer, device=runtime.device)
+        reference_lm, _ = resolve_model_and_tokenizer(
+            reference, tokenizer, device=runtime.device, longest=training.max_sequence_tokens
+        )
         frozen = Policy(reference_lm)
     elif not model_config.use_lora:
         frozen = Policy(copy.deepcopy(lm))

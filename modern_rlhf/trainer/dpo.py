@@ -62,7 +62,7 @@ class DPOTrainer:
         self.runtime = runtime = runtime or Runtime()
         settings = model_config or ModelConfig()
         self.lm, self.tokenizer = resolve_model_and_tokenizer(
-            model, tokenizer, device=runtime.device
+            model, tokenizer, device=runtime.device, longest=training.max_sequence_tokens
         )
         if settings.use_lora:
             self.lm = with_lora(

@@ -15,23 +15,35 @@ from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.loading import disable_dropout, load_causal_lm, load_tokenizer
 from modern_rlhf.rewards.base import Reward
 
+SHORT_SEQUENCE = 512
+"""Tokens up to which attention by plain matrix products beats the fused kernel on a CPU."""
 
-def resolve_model_and_tokenizer(model: Any, tokenizer: Any, *, device: str) -> tuple[Any, Any]:
+
+def resolve_model_and_tokenizer(
+    model: Any, tokenizer: Any, *, device: str, longest: int
+) -> tuple[Any, Any]:
     """A float32 causal LM on `device` with dropout off, and its tokenizer.
+
+    `longest` is the longest sequence in tokens that training will see; it decides how attention is
+    computed on a CPU (figures in docs/benchmarks.md).
 
     Raises:
         ConfigError: a loaded model was given without a tokenizer.
         ModelError: nothing loadable under the name.
     """
     if isinstance(model, str):
-        name = model
-        tokenizer = load_tokenizer(name) if tokenizer is None else tokenizer
-        return load_causal_lm(name, device=device), tokenizer
-    if tokenizer is None:
+        tokenizer = load_tokenizer(model) if tokenizer is None else tokenizer
+        model = load_causal_lm(model, device=device)
+    elif tokenizer is None:
         raise ConfigError("a loaded model needs its tokenizer beside it: pass tokenizer=...")
+    else:
+        model = disable_dropout(model).to(device).eval()
     if isinstance(tokenizer, str):
         tokenizer = load_tokenizer(tokenizer)
-    return disable_dropout(model).to(device).eval(), tokenizer
+    fused = getattr(model.config, "_attn_implementation", None) == "sdpa"
+    if fused and str(device) == "cpu" and longest <= SHORT_SEQUENCE:
+        model.set_attn_implementation("eager")
+    return model, tokenizer
 
 
 def resolve_reward(reward: Callable[..., Any] | Reward) -> Reward:

@@ -64,7 +64,7 @@ class SFTTrainer:
         self.runtime = runtime or Runtime()
         settings = model_config or ModelConfig()
         self.lm, self.tokenizer = resolve_model_and_tokenizer(
-            model, tokenizer, device=self.runtime.device
+            model, tokenizer, device=self.runtime.device, longest=training.max_sequence_tokens
         )
         if settings.use_lora:
             self.lm = with_lora(
@@ -80,7 +80,7 @@ class SFTTrainer:
         self.encoded = encode_demonstrations(
             self.tokenizer,
             demonstrations_from_rows(train_data),
-            max_length=training.max_prompt_tokens + training.max_response_tokens,
+            max_length=training.max_sequence_tokens,
             max_prompt_length=training.max_prompt_tokens,
             style=settings.prompt_style,  # type: ignore[arg-type]
             system=settings.system_prompt,

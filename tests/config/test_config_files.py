@@ -140,8 +140,11 @@ def test_overrides_take_the_field_s_type(
 
 def test_overrides_apply_left_to_right_and_copy() -> None:
     base = get_preset("fast")
-    config = apply_overrides(base, ["training.seed=1", "training.seed=2", "tags=a,b"])
+    config = apply_overrides(
+        base, ["training.seed=1", "training.seed=2", "tags=a,b", "trackers=wandb"]
+    )
     assert (config.training.seed, config.tags) == (2, ["a", "b"])
+    assert config.trackers == ["wandb"]
     assert base == get_preset("fast")
 
 

@@ -66,6 +66,7 @@ def config(tmp_path: Path, tiny_model_folder: Path) -> ModernRLHFConfig:
             "data.skip_demonstrated_prompts=false",
             "data.validation_fraction=0.1",
             "training.samples_per_prompt=4",
+            "training.ppo_epochs=2",
             "training.ppo_mini_batches=1",
             f"data.output_path={tmp_path / 'out'}",
             "training.batch_size=8",

@@ -55,11 +55,11 @@ def test_the_closing_table_word_for_word() -> None:
         "honesty_assessment": {"a": {"flag": True}, "b": {"flag": False}, "c": {"flag": None}},
     }
     assert closing_table(results).split("\n") == [
-        "metric             base                  SFT    RLHF                  target",
-        "-----------------  --------------------  -----  --------------------  -----------------",
-        "BLEU               0.100 [0.050, 0.150]  0.250  0.500 [0.400, 0.600]  0.40 met",
-        "BERTScore          -                     n/a    -                     0.70 not measured",
-        "KL to init (nats)  -                     -      123.5",
+        "metric            base                  SFT    RLHF                  target",
+        "----------------  --------------------  -----  --------------------  -----------------",
+        "BLEU              0.100 [0.050, 0.150]  0.250  0.500 [0.400, 0.600]  0.40 met",
+        "BERTScore         -                     n/a    -                     0.70 not measured",
+        "KL to SFT (nats)  -                     -      123.5",
         "",
         "BERTScore n/a (SFT): offline",
         "Intervals: 95% bootstrap over 18 to 20 items.",

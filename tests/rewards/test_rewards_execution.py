@@ -65,16 +65,6 @@ def test_not_applicable_and_unscorable_are_told_apart() -> None:
         assert absent.details["verdict"] == [None]
 
 
-def test_equal_answers_to_a_task_are_judged_once() -> None:
-    fake = ScriptedExecutor(["pass", "fail"])
-    other = Task("u", "Add.", TASK.reference, TASK.tests, "add")
-    prompts = [Prompt("Add.", task=TASK), Prompt("Add.", task=other), Prompt("Add.", task=TASK)]
-    scores = ExecutionReward(fake).score(RewardBatch(prompts, [ANSWERS[2]] * 3))
-    # The same text to another task is another program.
-    assert len(fake.programs) == 2
-    assert scores.details["verdict"] == ["pass", "fail", "pass"]
-
-
 def test_the_task_decides_the_transport_and_the_trace_comes_back() -> None:
     fake = ScriptedExecutor(["pass"])
     task = Task("t", "", "", ("assert f(1) == 1",), "f", metadata={"transport": "copy"})

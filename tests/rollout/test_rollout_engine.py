@@ -11,7 +11,7 @@ import torch
 from modern_rlhf.models.forward import Policy, make_sequences
 from modern_rlhf.records import Prompt
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
-from modern_rlhf.rollout.collect import collect
+from modern_rlhf.rollout.collect import collect, score_once
 from modern_rlhf.rollout.engine import HuggingFaceEngine, split_lines
 
 PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13, 14, 15], [16]]
@@ -235,3 +235,22 @@ def test_collect_aligns_everything_and_marks_unscorable_episodes(
     assert batch.valid.tolist() == [True, False, *[True] * 6]
     # D38: an unscorable episode has no token in any loss.
     assert batch.mask[1].sum() == 0 and batch.mask[0].sum() == len(batch.response_ids[0])
+
+
+def test_equal_answers_to_a_prompt_are_scored_once() -> None:
+    class Recorder(CountingReward):
+        seen: list[tuple[str, str]] = []
+
+        def score(self, batch: RewardBatch) -> RewardScores:
+            self.seen += zip([p.prompt for p in batch.prompts], batch.responses, strict=True)
+            values = [float(len(text)) for text in batch.responses]
+            return RewardScores(
+                values, {"a": list(values)}, {"b": [t * 2 for t in batch.responses]}
+            )
+
+    one, other = Prompt("p"), Prompt("q")
+    prompts, texts = [one, one, one, other, other], ["x", "yy", "x", "x", "zzz"]
+    found = score_once(Recorder(), prompts, texts)
+    assert Recorder.seen == [("p", "x"), ("p", "yy"), ("q", "x"), ("q", "zzz")]
+    assert found.total == found.components["a"] == [1, 2, 1, 1, 3]
+    assert found.details["b"] == ["xx", "yyyy", "xx", "xx", "zzzzzz"]
