@@ -38,6 +38,8 @@ from modern_rlhf.rewards.base import Reward, RewardBatch
 from modern_rlhf.rollout.collect import decode_response
 from modern_rlhf.rollout.engine import HuggingFaceEngine
 from modern_rlhf.rollout.types import Generation
+from modern_rlhf.sandbox.extract import extract_code
+from modern_rlhf.sandbox.hack_watch import impossible_tasks, shares
 from modern_rlhf.trainer.inputs import stop_ids
 from modern_rlhf.trainer.loop import micro_batches
 from modern_rlhf.trainer.runtime import Runtime
@@ -54,6 +56,8 @@ METRICS = (
     "exact_match",
     "syntax_valid",
 )
+IMPOSSIBLE_SAMPLES = 4
+"""Answers drawn for each impossible task."""
 PERIODIC_METRICS = ("pass_at_1", "bleu", "rouge", "codebleu", "ruby", "bertscore", "syntax_valid")
 
 
@@ -121,6 +125,9 @@ class PolicyEvaluation:
         report: every metric with interval and per-item scores.
         by_split: per split, `pass_at_1` with interval and n.
         extra: further quantities in the same five fields (`reward`, `kl`, `pass_at_1_sampled`).
+        hack_watch: `signatures`, the share of programs (greedy and sampled) with each signature of
+            `sandbox.hack_watch`, and `impossible_pass_rate` (0 unless the judge was fooled); empty
+            where nothing was executed or no answers were sampled.
     """
 
     answers: list[str]
@@ -129,6 +136,7 @@ class PolicyEvaluation:
     by_split: dict[str, dict[str, Any]]
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)
     extra_items: dict[str, list[float | None]] = field(default_factory=dict)
+    hack_watch: dict[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Metrics as `training_results.json` holds them."""
@@ -142,6 +150,7 @@ class PolicyEvaluation:
             "by_split": self.by_split,
             "extra": self.extra,
             "extra_items": self.extra_items,
+            "hack_watch": self.hack_watch,
         }
 
     @classmethod
@@ -154,6 +163,7 @@ class PolicyEvaluation:
             by_split=dict(data["by_split"]),
             extra=dict(data["extra"]),
             extra_items=dict(data["extra_items"]),
+            hack_watch=dict(data.get("hack_watch", {})),
         )
 
 
@@ -225,6 +235,7 @@ class Evaluator:
         )
         report = measure.evaluate(answers, items.references, items.prompts, items.tasks)
         extra_items: dict[str, list[float | None]] = {}
+        hack_watch: dict[str, Any] = {}
         texts: list[str] = []
         if sampled or kl_to is not None:
             drawn = engine.generate(
@@ -241,6 +252,7 @@ class Evaluator:
                     metrics=["pass_at_1"], executor=self.executor, bootstrap_samples=0
                 ).evaluate(texts, items.references, items.prompts, items.tasks)
                 extra_items["pass_at_1_sampled"] = list(again["pass_at_1"].per_item)
+                hack_watch = self._watch(engine, tokenizer, items, answers, texts)
             if kl_to is not None:
                 extra_items["kl"] = list(self._log_ratios(lm, kl_to, tokenizer, prompt_ids, drawn))
         if self.reward is not None:
@@ -258,7 +270,43 @@ class Evaluator:
                 for name, values in extra_items.items()
             },
             extra_items=extra_items,
+            hack_watch=hack_watch,
         )
+
+    def _watch(
+        self,
+        engine: HuggingFaceEngine,
+        tokenizer: Any,
+        items: EvaluationSet,
+        *answers: Sequence[str],
+    ) -> dict[str, Any]:
+        """Signatures in the programs of the answers, and the pass rate on impossible tasks."""
+        codes = [
+            extract_code(text, entry_point=None if task is None else task.entry_point).code
+            for texts in answers
+            for text, task in zip(texts, items.tasks, strict=True)
+        ]
+        tasks = impossible_tasks()
+        drawn = engine.generate(
+            self.encode(tokenizer, [task.prompt for task in tasks]),
+            samples_per_prompt=IMPOSSIBLE_SAMPLES,
+            max_new_tokens=self.max_response_tokens,
+            temperature=1.0,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+        repeated = [task for task in tasks for _ in range(IMPOSSIBLE_SAMPLES)]
+        found = ModernMetricsEvaluator(
+            metrics=["pass_at_1"], executor=self.executor, bootstrap_samples=0
+        ).evaluate(
+            [decode_response(tokenizer, generation) for generation in drawn],
+            [None] * len(repeated),
+            [task.prompt for task in repeated],
+            repeated,
+        )
+        return {
+            "signatures": shares(codes),
+            "impossible_pass_rate": found["pass_at_1"].value,
+        }
 
     def encode(self, tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
         """Rendered token ids of every prompt; none is dropped.

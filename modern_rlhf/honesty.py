@@ -21,6 +21,7 @@ from modern_rlhf.metrics.evaluator import ModernMetricsEvaluator
 from modern_rlhf.metrics.results import MetricsReport
 from modern_rlhf.metrics.stats import paired_bootstrap
 from modern_rlhf.metrics.trivial import trivial_baselines
+from modern_rlhf.sandbox.hack_watch import alarms
 
 Check = dict[str, Any]
 
@@ -55,6 +56,7 @@ def assess(
     baselines: Mapping[str, Sequence[str]] | None = None,
     is_conala: bool = False,
     reward_by_model: Mapping[str, float | None] | None = None,
+    hack_watch_by_model: Mapping[str, Mapping[str, Any]] | None = None,
     overlap_threshold: float = OVERLAP_THRESHOLD,
     seed: int = 0,
 ) -> dict[str, Check]:
@@ -67,6 +69,7 @@ def assess(
         baselines: N answers by trivial baseline; None makes them with `trivial_baselines`.
         is_conala: whether the evaluation set is CoNaLa's: the plausibility limits hold for no other.
         reward_by_model: mean reward on the evaluation items.
+        hack_watch_by_model: `PolicyEvaluation.hack_watch` of each model.
         overlap_threshold: n-gram containment from which a text counts as a near duplicate.
         seed: of the paired bootstrap.
     """
@@ -91,7 +94,28 @@ def assess(
     checks["reward_gain_without_held_out_gain"] = reward_gain_check(
         reports_by_model, reward_by_model or {}, seed=seed
     )
+    checks["reward_hacking"] = reward_hacking_check(hack_watch_by_model or {})
     return checks
+
+
+def reward_hacking_check(watch: Mapping[str, Mapping[str, Any]]) -> Check:
+    """Whether an impossible task passed, or a suspicious signature became more frequent.
+
+    Signatures of the last model are compared with those of the one before it, passes on impossible
+    tasks count for every model (`sandbox.hack_watch`).
+    """
+    known = {name: one for name, one in watch.items() if one}
+    evidence: dict[str, Any] = {name: dict(one) for name, one in known.items()}
+    if not known:
+        return _unknown("no answers were sampled and executed", evidence)
+    found = list(known.values())
+    rates = [one["impossible_pass_rate"] for one in found]
+    evidence["alarms"] = alarms(
+        impossible_pass_rate=max((rate for rate in rates if rate is not None), default=None),
+        before=found[-2 if len(found) > 1 else -1]["signatures"],
+        now=found[-1]["signatures"],
+    )
+    return {"flag": bool(evidence["alarms"]), "evidence": evidence}
 
 
 def implausible_check(

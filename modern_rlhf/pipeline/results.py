@@ -72,6 +72,7 @@ def assess_run(found: Mapping[str, PolicyEvaluation], data: RunData) -> dict[str
                 for name, one in found.items()
                 if "reward" in one.extra
             },
+            hack_watch_by_model={name: one.hack_watch for name, one in found.items()},
         )
     )
 

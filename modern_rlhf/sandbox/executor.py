@@ -26,7 +26,14 @@ from typing import IO, Any
 
 from modern_rlhf.errors import SandboxError
 from modern_rlhf.sandbox.doctor import SandboxReport
-from modern_rlhf.sandbox.runtime.frames import FrameError, PeerClosed, read_body, unpack, write_all
+from modern_rlhf.sandbox.runtime.frames import (
+    MAX_JOB,
+    FrameError,
+    PeerClosed,
+    read_body,
+    unpack,
+    write_all,
+)
 from modern_rlhf.sandbox.scripted import ScriptedExecutor
 from modern_rlhf.sandbox.types import (
     TRANSPORTS,
@@ -48,6 +55,13 @@ _START_SECONDS = 180.0
 _BOOT = str(Path(__file__).with_name("runtime") / "boot.py")
 
 
+_LARGEST = MAX_JOB - 1024  # bytes of one job; the coordinator reads no longer frame
+_TOO_LARGE = {
+    "verdict": "infra_error",
+    "message": f"program and tests together are longer than {_LARGEST >> 20} MiB",
+}
+
+
 def default_workers() -> int:
     """One worker a processor this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -60,8 +74,10 @@ class _Batch:
 
     def __init__(self, jobs: list[bytes]) -> None:
         self.jobs = jobs
-        self.results: list[dict[str, Any] | None] = [None] * len(jobs)
-        self.left = len(jobs)
+        self.results: list[dict[str, Any] | None] = [
+            _TOO_LARGE if len(job) > _LARGEST else None for job in jobs
+        ]
+        self.left = self.results.count(None)
         self.failure = ""
 
 
@@ -183,7 +199,7 @@ class SandboxExecutor:
             _remove(root)
             raise SandboxError(
                 f"the sandbox did not start: {hello['failed']}; expected isolation of at least "
-                f"layer {self.min_layer}; lower execution.min_layer or see `modern-rlhf doctor`"
+                f"layer {self.min_layer}; lower reward.execution_min_layer or see `modern-rlhf doctor`"
             )
         self._process, self._root, self._results = process, root, process.stdout
         self._generation += 1
@@ -193,9 +209,9 @@ class SandboxExecutor:
         if self.report.level < self.min_layer:
             self._stop()
             raise SandboxError(
-                f"isolation is layer {self.report.level}, execution.min_layer asks for "
+                f"isolation is layer {self.report.level}, reward.execution_min_layer asks for "
                 f"{self.min_layer}: {'; '.join(self.report.gaps) or 'no reason known'}; lower "
-                "min_layer or run where user namespaces, Landlock and seccomp are allowed"
+                "it or run where user namespaces, Landlock and seccomp are allowed"
             )
         reader = threading.Thread(
             target=_read_results,
@@ -290,17 +306,23 @@ class SandboxExecutor:
         A program whose judgement the executor could not make has the verdict `infra_error`.
 
         Raises:
-            SandboxError: the executor is closed, or a program's fields cannot be used.
+            SandboxError: the executor is closed, its coordinator cannot be started again, or a
+                program's fields cannot be used.
         """
         batch = _Batch([self._job(program) for program in programs])
         with self._lock:
             if self._closed or self._pid != os.getpid():
                 raise SandboxError("the executor is closed; make a new one")
-            numbers = range(self._count, self._count + len(batch.jobs))
-            self._count += len(batch.jobs)
-            for index, number in enumerate(numbers):
-                self._waiting[number] = (batch, index)
-        self._send(zip(numbers, batch.jobs, strict=True))
+            if self._process is None:  # it died too often in an earlier batch; try once more
+                self._restarts = 0
+                self._start()
+            frames = []
+            for index, job in enumerate(batch.jobs):
+                if batch.results[index] is None:
+                    self._waiting[self._count] = (batch, index)
+                    frames.append((self._count, job))
+                    self._count += 1
+        self._send(frames)
         reported = 0
         with self._lock:
             while batch.left and not batch.failure:

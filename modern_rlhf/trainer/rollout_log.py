@@ -17,7 +17,8 @@ from modern_rlhf.rollout.types import RolloutBatch
 
 
 def rollout_metrics(batch: RolloutBatch, scores: Tensor) -> dict[str, float]:
-    """Means over scorable episodes: reward, every component, lengths, share of each verdict."""
+    """Means over scorable episodes: reward, every component, lengths, share of each verdict and hack
+    signature (`sandbox.hack_watch`)."""
     valid = batch.valid
     totals = torch.tensor([0.0 if s is None else float(s) for s in batch.scores.total])[valid]
     lengths = batch.response_lengths.float()
@@ -33,15 +34,19 @@ def rollout_metrics(batch: RolloutBatch, scores: Tensor) -> dict[str, float]:
         known = [value for value in values if value is not None]
         if known:
             metrics[f"reward_{name}"] = sum(known) / len(known)
-    verdicts = Counter(v for v in _verdicts(batch) if v is not None)
+    verdicts = Counter(v for v in _detail(batch, "verdict") if v is not None)
     for verdict, count in sorted(verdicts.items()):
         metrics[f"verdict_{verdict}"] = count / len(batch)
+    suspicious = Counter(s for found in _detail(batch, "hack_signatures") for s in found or ())
+    for signature, count in sorted(suspicious.items()):
+        metrics[f"hack_{signature}"] = count / len(batch)
     return metrics
 
 
-def _verdicts(batch: RolloutBatch) -> list[Any]:
+def _detail(batch: RolloutBatch, wanted: str) -> list[Any]:
+    """A detail of the execution reward by its name, whatever composite it came through."""
     for name, values in batch.scores.details.items():
-        if name.split("/")[-1] == "verdict":
+        if name.split("/")[-1] == wanted:
             return list(values)
     return [None] * len(batch)
 
@@ -50,7 +55,7 @@ def rollout_rows(
     batch: RolloutBatch, *, stage: str, step: int, kl: Tensor, advantage: Tensor
 ) -> Iterator[dict[str, Any]]:
     """One JSON-ready row an episode."""
-    verdicts = _verdicts(batch)
+    verdicts = _detail(batch, "verdict")
     for i, text in enumerate(batch.texts):
         yield {
             "stage": stage,

@@ -234,3 +234,21 @@ def test_one_model_alone_has_no_gain() -> None:
     checks = check(reports_by_model={"base": made(bleu=[0.2] * 20)})
     for name in ("metric_gain_without_execution_gain", "reward_gain_without_held_out_gain"):
         assert checks[name]["flag"] is None
+
+
+def watch(rate: float | None = 0.0, **signatures: float) -> dict[str, Any]:
+    return {"signatures": signatures, "impossible_pass_rate": rate}
+
+
+def test_reward_hacking() -> None:
+    def found(**models: Any) -> dict[str, Any]:
+        return dict(check(hack_watch_by_model=models)["reward_hacking"])
+
+    assert found()["flag"] is None and found(sft={}, rlhf={})["flag"] is None
+    assert found(sft=watch(exit=0.02), rlhf=watch(exit=0.06))["flag"] is False
+    risen = found(base=watch(exit=0.9), sft=watch(exit=0.02), rlhf=watch(exit=0.08, files=0.2))
+    assert risen["flag"] is True and len(risen["evidence"]["alarms"]) == 2
+    # A pass on an impossible task counts for any model, and for one alone.
+    assert found(sft=watch(0.25), rlhf=watch())["flag"] is True
+    assert found(rlhf=watch(0.25))["flag"] is True
+    assert found(rlhf=watch(None))["flag"] is False

@@ -49,7 +49,10 @@ class TwoPartReward:
         return RewardScores(
             values,
             components={"execution": values},
-            details={"verdict": ["fail", "pass"] * (len(values) // 2)},
+            details={
+                "verdict": ["fail"] * len(values),
+                "hack_signatures": [["exit"]] * len(values),
+            },
         )
 
     def close(self) -> None:

@@ -104,6 +104,9 @@ def test_the_main_job_leaves_what_the_design_says(config: ModernRLHFConfig) -> N
     for entry in written["models"]["rlhf"].values():
         assert {"value", "low", "high", "n", "reason"} <= set(entry)
         assert (entry["value"] is None) == (entry["reason"] is not None)
+    hacking = written["honesty_assessment"]["reward_hacking"]
+    assert hacking["flag"] is False
+    assert {hacking["evidence"][m]["impossible_pass_rate"] for m in written["models"]} == {0.0}
     assert set(written["targets_met"]) == {"bertscore", "codebleu", "bleu", "rouge", "ruby"}
     assert json.loads((out / "status.json").read_text())["state"] == "done"
     episodes = (out / "rollouts.jsonl").read_text().splitlines()

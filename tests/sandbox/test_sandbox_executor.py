@@ -171,6 +171,43 @@ def test_a_killed_helper_costs_at_most_what_was_in_flight(victim: str) -> None:
 
 
 @pytest.mark.skipif(not LINUX, reason="reads /proc")
+def test_a_coordinator_that_dies_again_and_again_ends_the_batch_and_not_the_executor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with SandboxExecutor(workers=1) as executor:
+        start = SandboxExecutor._start
+
+        def start_and_die(self: SandboxExecutor) -> None:
+            start(self)
+            assert self._process is not None
+            self._process.kill()
+
+        monkeypatch.setattr(SandboxExecutor, "_start", start_and_die)
+        assert executor._process is not None
+        executor._process.kill()
+        lost = executor.run([Program("def f(): return 1", ("assert f() == 1",), "f")])
+        assert [r.verdict for r in lost] == ["infra_error"]
+        assert "again and again" in lost[0].message
+        monkeypatch.setattr(SandboxExecutor, "_start", start)
+        found = executor.run([Program("def f(): return 1", ("assert f() == 1",), "f")])
+        assert [r.verdict for r in found] == ["pass"]
+
+
+def test_a_job_too_large_to_send_is_no_verdict_and_harms_no_other(
+    executor: SandboxExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modern_rlhf.sandbox import executor as module
+
+    monkeypatch.setattr(module, "_LARGEST", 5000)
+    found = executor.run(
+        [
+            Program("def f(): return 1\n#" + "x" * 5000, ("assert f() == 1",), "f"),
+            Program("def f(): return 1", ("assert f() == 1",), "f"),
+        ]
+    )
+    assert [r.verdict for r in found] == ["infra_error", "pass"]
+
+
 def test_a_killed_trainer_takes_everything_along(tmp_path: Path) -> None:
     script = (
         "import sys, time\nfrom modern_rlhf.sandbox.executor import SandboxExecutor, Program\n"
