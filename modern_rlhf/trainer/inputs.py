@@ -15,7 +15,7 @@ from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.loading import disable_dropout, load_causal_lm, load_tokenizer
 from modern_rlhf.rewards.base import Reward
 
-SHORT_SEQUENCE = 512
+SHORT_SEQUENCE = 256
 """Tokens up to which attention by plain matrix products beats the fused kernel on a CPU."""
 
 
