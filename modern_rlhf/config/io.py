@@ -105,7 +105,10 @@ def dump_config(config: ModernRLHFConfig, path: str | Path) -> None:
     if path.suffix in (".yaml", ".yml"):
         import yaml
 
-        write_text(path, yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
+        values = config.to_dict()
+        # YAML reads these as line ends and would not give them back: such a file is all escapes.
+        breaks = any(mark in json.dumps(values, ensure_ascii=False) for mark in "\x85\u2028\u2029")
+        write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=not breaks))
     else:
         write_text(path, json.dumps(config.to_dict(), indent=2, ensure_ascii=False) + "\n")
 

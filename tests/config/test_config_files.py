@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modern_rlhf.config import (
@@ -33,6 +33,7 @@ def test_round_trip(preset: str, suffix: str, tmp_path: Path) -> None:
 
 
 @settings(max_examples=30, deadline=None)
+@example(rate=0.5, seed=1, prompt="\x85", tags=["a\u2028b", "\u2029"])
 @given(
     rate=st.floats(0, 1, allow_subnormal=False),
     seed=st.integers(0, 2**63),
