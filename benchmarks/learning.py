@@ -2,7 +2,7 @@
 
     python -m benchmarks.learning --out learning_runs [--seeds 0 1 2] [--preset cpu-test]
 
-For every seed the whole job runs (base, SFT, reward model, PPO), then the control: the SFT model
+First the whole job runs for every seed (base, SFT, reward model, PPO), then the controls: the SFT model
 trained on with its own loss until it has used the wall-clock time that the RLHF stage took, evaluated
 on the same items. Differences are paired over items with a bootstrap 95% interval. Writes
 `learning.json` and `learning.md`; finished seeds are kept when it is run again.
@@ -53,6 +53,7 @@ def continue_sft(
 
 
 def pipeline_of(preset: str, seed: int, out: Path, overrides: list[str]) -> ModernRLHFPipeline:
+    """One seed's whole job, going on where an earlier call stopped."""
     config = apply_overrides(
         get_preset(preset),
         [f"training.seed={seed}", f"data.output_path={out / f'seed-{seed}'}", *overrides],
@@ -61,6 +62,7 @@ def pipeline_of(preset: str, seed: int, out: Path, overrides: list[str]) -> Mode
 
 
 def run_control(pipeline: ModernRLHFPipeline) -> None:
+    """The seed's control, unless it has been run."""
     path = pipeline.artifacts.evaluation("control")
     if path.is_file():
         return
@@ -73,9 +75,8 @@ def run_control(pipeline: ModernRLHFPipeline) -> None:
 
 def measured(pipeline: ModernRLHFPipeline) -> dict[str, Any]:
     """What one seed's runs found, with paired differences."""
-    names = ["base", "sft", "rlhf", "control"]
-    paths = {name: pipeline.artifacts.evaluation(name) for name in names}
-    found = {name: read_evaluation(path) for name, path in paths.items() if path.is_file()}
+    names = ("base", "sft", "rlhf", "control")
+    found = {name: read_evaluation(pipeline.artifacts.evaluation(name)) for name in names}
     splits = pipeline.load_data().evaluation.splits
     stages_done = {name: pipeline.artifacts.done(name) for name in ("sft", pipeline.algorithm)}
     return {
@@ -90,7 +91,6 @@ def measured(pipeline: ModernRLHFPipeline) -> dict[str, Any]:
                 ("sft", "control"),
                 ("control", "rlhf"),
             )
-            if before in found and after in found
         },
     }
 
@@ -113,7 +113,7 @@ def table(runs: list[dict[str, Any]]) -> str:
             ]
             for run in runs:
                 cells = [
-                    points(run["by_split"][name][split][metric]) if name in run["by_split"] else "-"
+                    points(run["by_split"][name][split][metric])
                     for name in ("base", "sft", "rlhf", "control")
                 ]
                 lines.append(f"| {run['seed']} | {' | '.join(cells)} |")
@@ -125,8 +125,6 @@ def table(runs: list[dict[str, Any]]) -> str:
     for run in runs:
         cells = [
             points(run["differences"][name]["pass_at_1/eval_seen"], "difference")
-            if name in run["differences"]
-            else "-"
             for name in ("sft - base", "rlhf - sft", "control - sft", "rlhf - control")
         ]
         lines.append(f"| {run['seed']} | {' | '.join(cells)} |")

@@ -38,7 +38,6 @@ from modern_rlhf.rewards.base import Reward, RewardBatch
 from modern_rlhf.rollout.collect import decode_response
 from modern_rlhf.rollout.engine import HuggingFaceEngine
 from modern_rlhf.rollout.types import Generation
-from modern_rlhf.sandbox.extract import extract_code
 from modern_rlhf.sandbox.hack_watch import impossible_tasks, shares
 from modern_rlhf.trainer.inputs import stop_ids
 from modern_rlhf.trainer.loop import micro_batches
@@ -252,7 +251,7 @@ class Evaluator:
                     metrics=["pass_at_1"], executor=self.executor, bootstrap_samples=0
                 ).evaluate(texts, items.references, items.prompts, items.tasks)
                 extra_items["pass_at_1_sampled"] = list(again["pass_at_1"].per_item)
-                hack_watch = self._watch(engine, tokenizer, items, answers, texts)
+                hack_watch = self._watch(engine, tokenizer, report.predictions + again.predictions)
             if kl_to is not None:
                 extra_items["kl"] = list(self._log_ratios(lm, kl_to, tokenizer, prompt_ids, drawn))
         if self.reward is not None:
@@ -277,15 +276,9 @@ class Evaluator:
         self,
         engine: HuggingFaceEngine,
         tokenizer: Any,
-        items: EvaluationSet,
-        *answers: Sequence[str],
+        codes: Sequence[str],
     ) -> dict[str, Any]:
         """Signatures in the programs of the answers, and the pass rate on impossible tasks."""
-        codes = [
-            extract_code(text, entry_point=None if task is None else task.entry_point).code
-            for texts in answers
-            for text, task in zip(texts, items.tasks, strict=True)
-        ]
         tasks = impossible_tasks()
         drawn = engine.generate(
             self.encode(tokenizer, [task.prompt for task in tasks]),

@@ -50,22 +50,12 @@ class Verdicts:
         *,
         executor: Executor,
     ) -> None:
-        from modern_rlhf.sandbox.types import Program
+        from modern_rlhf.sandbox.types import program_of
 
         programs = []
         for samples, task in zip(codes, tasks, strict=True):
             if task is not None:
-                programs += [
-                    Program(
-                        code=code,
-                        tests=task.tests,
-                        entry_point=task.entry_point,
-                        mode=task.mode,
-                        setup=task.setup,
-                    )
-                    for code in samples
-                    if code.strip()
-                ]
+                programs += [program_of(task, code) for code in samples if code.strip()]
         found = iter(executor.run(programs) if programs else [])
         self.results: list[list[ExecutionResult | None] | None] = [
             None if task is None else [next(found) if code.strip() else None for code in samples]

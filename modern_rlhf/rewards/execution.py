@@ -20,7 +20,7 @@ from modern_rlhf.records import Prompt, Task
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.sandbox.extract import extract_code
 from modern_rlhf.sandbox.hack_watch import signatures
-from modern_rlhf.sandbox.types import TRANSPORTS, ExecutionResult, Executor, Program
+from modern_rlhf.sandbox.types import TRANSPORTS, ExecutionResult, Executor, Program, program_of
 
 Kind = Literal["all", "fraction", "graded"]
 RUNTIME_ERROR = 0.1
@@ -133,12 +133,9 @@ def program_for(
 ) -> Program:
     """The judgement of `code` on a task, with the transport that calibration found for it."""
     transport = task.metadata.get("transport", "auto")
-    return Program(
-        code=code,
-        tests=task.tests,
-        entry_point=task.entry_point,
-        mode=task.mode,
-        setup=task.setup,
+    return program_of(
+        task,
+        code,
         timeout=timeout,
         transport=transport if transport in TRANSPORTS else "auto",
         trace=trace,

@@ -20,7 +20,7 @@ from typing import Any, get_args
 from modern_rlhf.errors import SandboxError
 from modern_rlhf.records import Task
 from modern_rlhf.sandbox.runtime.outcome import UNUSABLE
-from modern_rlhf.sandbox.types import ExecutionResult, Executor, Program, Progress, Transport
+from modern_rlhf.sandbox.types import ExecutionResult, Executor, Progress, Transport, program_of
 
 _ORDER: tuple[Transport, ...] = get_args(Transport)
 
@@ -147,7 +147,9 @@ def calibrate(
         waiting = [(k, t) for k, t in waiting if transport == "auto" or _laxer_may_help(t)]
         if not waiting:
             continue
-        found = executor.run([_program(t, t.reference, transport, timeout) for _, t in waiting])
+        found = executor.run(
+            [program_of(t, t.reference, transport=transport, timeout=timeout) for _, t in waiting]
+        )
         passed = []
         for (key, task), result in zip(waiting, found, strict=True):
             if result.verdict == "infra_error" and not _unusable(result):
@@ -157,7 +159,10 @@ def calibrate(
             else:
                 reasons.setdefault(key, _why(result))
         stubs = executor.run(
-            [_program(t, stub(t.reference), transport, timeout) for _, t, _ in passed]
+            [
+                program_of(t, stub(t.reference), transport=transport, timeout=timeout)
+                for _, t, _ in passed
+            ]
         )
         for (key, task, result), empty in zip(passed, stubs, strict=True):
             findings[key] = _decide(key, task, transport, result, empty)
@@ -211,15 +216,3 @@ def _decide(
         reason = "a stub that returns None passes its tests"
         return Finding(key, task.task_id, None, reason, result.cpu_seconds)
     return Finding(key, task.task_id, transport, "", result.cpu_seconds)
-
-
-def _program(task: Task, code: str, transport: Transport, timeout: float | None) -> Program:
-    return Program(
-        code=code,
-        tests=task.tests,
-        entry_point=task.entry_point,
-        mode=task.mode,
-        setup=task.setup,
-        timeout=timeout,
-        transport=transport,
-    )

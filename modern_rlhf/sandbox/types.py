@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, get_args, runtime_checkable
 
-from modern_rlhf.records import TestMode
+from modern_rlhf.records import Task, TestMode
 
 Verdict = Literal["pass", "fail", "timeout", "memory", "output", "crash", "syntax", "infra_error"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -55,6 +55,27 @@ class Program:
     timeout: float | None = None
     transport: Transport = "auto"
     trace: bool = False
+
+
+def program_of(
+    task: Task,
+    code: str,
+    *,
+    timeout: float | None = None,
+    transport: Transport = "auto",
+    trace: bool = False,
+) -> Program:
+    """`code` as an answer to `task`."""
+    return Program(
+        code=code,
+        tests=task.tests,
+        entry_point=task.entry_point,
+        mode=task.mode,
+        setup=task.setup,
+        timeout=timeout,
+        transport=transport,
+        trace=trace,
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 
 from modern_rlhf.config import ModernRLHFConfig, get_cpu_test_config
 from modern_rlhf.config.io import apply_overrides
-from modern_rlhf.errors import ModelError, OutputError, StopRequested
+from modern_rlhf.errors import ConfigError, DataError, ModelError, OutputError, StopRequested
 from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
 
 NAMES = ["alpha", "beta", "gamma", "delta", "omega", "sigma", "kappa", "theta"]
@@ -173,6 +173,26 @@ def test_bad_input_leaves_the_folder_alone(config: ModernRLHFConfig, tmp_path: P
 
     with pytest.raises(DataError, match="nothing.jsonl"):
         run(broken)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("limits", "error", "line"),
+    [
+        ((4000, 12), ConfigError, "exceeds the context"),
+        ((2, 12), DataError, "none of the"),
+    ],
+)
+def test_lengths_that_cannot_work_are_found_before_anything_is_trained(
+    config: ModernRLHFConfig,
+    tmp_path: Path,
+    limits: tuple[int, int],
+    error: type[Exception],
+    line: str,
+) -> None:
+    config.training.max_prompt_tokens, config.training.max_response_tokens = limits
+    with pytest.raises(error, match=line):
+        run(config)
     assert not (tmp_path / "out").exists()
 
 

@@ -43,10 +43,10 @@ class LetterReward:
         pass
 
 
-def build_lm() -> tuple[Any, Any]:
-    """A one-layer model with seeded random weights, and the byte tokenizer."""
+def build(kind: str, runtime: Runtime) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    tokenizer = build_byte_tokenizer()
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=259,
@@ -59,11 +59,7 @@ def build_lm() -> tuple[Any, Any]:
         eos_token_id=257,
         pad_token_id=258,
     )
-    return LlamaForCausalLM(config).eval(), build_byte_tokenizer()
-
-
-def build(kind: str, runtime: Runtime) -> Any:
-    lm, tokenizer = build_lm()
+    lm = LlamaForCausalLM(config).eval()
     training = TrainingConfig(
         algorithm=kind if kind not in ("sft", "reward") else "ppo",
         batch_size=2,

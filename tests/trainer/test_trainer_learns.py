@@ -16,6 +16,7 @@ from modern_rlhf.models.forward import Policy
 from modern_rlhf.models.loading import fingerprint
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.trainer.dpo import DPOTrainer
+from modern_rlhf.trainer.inputs import SHORT_SEQUENCE, resolve_model_and_tokenizer
 from modern_rlhf.trainer.kto import KTOTrainer
 from modern_rlhf.trainer.loop import MetricSums
 from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer
@@ -246,6 +247,18 @@ def test_too_few_samples_to_whiten_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="rollout_batch_size"):  # D17
         online(tiny_llama, byte_tokenizer, "ppo", rollout_batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("longest", "kind"), [(SHORT_SEQUENCE, "eager"), (SHORT_SEQUENCE + 1, "sdpa")]
+)
+def test_attention_on_a_cpu_follows_the_length(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any, longest: int, kind: str
+) -> None:
+    lm = tiny_llama()
+    lm.set_attn_implementation("sdpa")
+    found, _ = resolve_model_and_tokenizer(lm, byte_tokenizer, device="cpu", longest=longest)
+    assert found.config._attn_implementation == kind
 
 
 def test_lora_trains_adapters_only_and_compares_with_them_off(
