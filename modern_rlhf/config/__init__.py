@@ -9,13 +9,13 @@ from modern_rlhf.config.presets import (
     get_production_config,
     get_research_config,
 )
+from modern_rlhf.config.reward import RewardConfig
 from modern_rlhf.config.sections import (
     DataConfig,
     EvaluationConfig,
     HardwareConfig,
     ModelConfig,
     ModernRLHFConfig,
-    RewardConfig,
     TrainingConfig,
 )
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modern_rlhf.config.fields import nearest
+from modern_rlhf.config.reward import RewardConfig
 from modern_rlhf.config.sections import (
     DataConfig,
     EvaluationConfig,
     HardwareConfig,
     ModelConfig,
     ModernRLHFConfig,
-    RewardConfig,
     TrainingConfig,
 )
 from modern_rlhf.errors import ConfigError

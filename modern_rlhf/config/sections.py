@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modern_rlhf.config.fields import check_section, option
+from modern_rlhf.config.reward import RewardConfig, check_reward
 from modern_rlhf.errors import ConfigError
 
 ONLINE_ALGORITHMS = ("ppo", "reinforce", "rloo", "grpo")
@@ -84,6 +85,7 @@ class TrainingConfig:
     top_k: int = option(0, "must stay 0 during RL (D9)", low=0)
     top_p: float = option(1.0, "must stay 1 during RL (D9)", low=0.0, high=1.0)
     repetition_penalty: float = option(1.0, "must stay 1 during RL (D9)", low=0.0)
+    stop_strings: list[str] = option([], "texts that end an answer too, and are cut off it")
     missing_eos_rule: str = option(
         "none", "score of an unfinished answer (D13)", choices=("none", "replace", "subtract")
     )
@@ -140,42 +142,15 @@ class TrainingConfig:
         0.0, "probability that a label is flipped", low=0.0, high=0.5
     )
     dpo_sft_coef: float = option(0.0, "weight of an SFT term on the chosen answer", low=0.0)
+    dpo_online: bool = option(
+        False, "dpo on pairs of its own samples, ranked by the reward, instead of recorded pairs"
+    )
     kto_beta: float = option(0.1, "KTO temperature", low=0.0)
 
     @property
     def max_sequence_tokens(self) -> int:
         """The longest sequence of training: prompt and response together."""
         return self.max_prompt_tokens + self.max_response_tokens
-
-
-@dataclass
-class RewardConfig:
-    """The reward model and the composite reward."""
-
-    use_custom_reward: bool = option(True, "train heads on human feedback")
-    custom_reward_backbone: str | None = option(None, "null = model.reward_model_name")
-    custom_reward_heads: int = option(3, "number of heads: consistent, correct, useful", low=1)
-    custom_reward_pretrain: bool = option(True, "train the heads before RLHF")
-    custom_reward_freeze_backbone: bool = option(True, "train only the heads")
-    reward_epochs: int = option(5, "passes over cached features when the backbone is frozen", low=0)
-    reward_batch_size: int = option(32, "pairs a step", low=1)
-    reward_max_length: int = option(512, "tokens of prompt + answer the reward model reads", low=8)
-    use_human_logits: bool = option(True, "a head that predicts the five rating levels")
-    human_logits_layer: str = option("last", "layer it reads", choices=("last", "second_last"))
-    human_feedback_weight: float = option(0.3, "weight of its expectation in the reward", low=0.0)
-    syntax_reward_weight: float = option(0.2, "composite weight", low=0.0)
-    execution_reward_weight: float = option(0.3, "composite weight", low=0.0)
-    semantic_reward_weight: float = option(0.3, "composite weight", low=0.0)
-    human_preference_weight: float = option(0.2, "composite weight", low=0.0)
-    execution_kind: str = option(
-        "graded", "how tests become a number", choices=("all", "fraction", "graded")
-    )
-    semantic_kind: str = option(
-        "token", "similarity to the reference", choices=("token", "codebleu", "embedding")
-    )
-    execution_timeout: float = option(2.0, "CPU seconds a program may use", low=0.05)
-    execution_memory_mb: int = option(512, "address space of a program", low=64)
-    execution_min_layer: int = option(0, "refuse to run below this sandbox layer", low=0, high=2)
 
 
 @dataclass
@@ -193,6 +168,10 @@ class DataConfig:
     conala_local_path: str = option("./conala-corpus", "CoNaLa folder")
     use_model_for_synth_feedback: bool = option(False, "let a model rate answers")
     synth_feedback_model_name: str = option("gpt2", "the model that rates")
+    synth_feedback_samples: int = option(
+        256, "answers of the SFT policy it rates, and rated answers it is checked on", low=2
+    )
+    synth_feedback_weight: float = option(1.0, "weight of its ratings beside people's", low=0.0)
     skip_demonstrated_prompts: bool = option(
         False, "leave prompts out of RLHF that SFT has seen the answer of"
     )
@@ -268,6 +247,7 @@ class ModernRLHFConfig:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
                 raise ConfigError(f"{name} = {value!r} has the wrong type: expected list of str")
         check_training(self.training)
+        check_reward(self.reward)
         weights = {k: v for k, v in vars(self.reward).items() if k.endswith("_weight")}
         composite = sum(v for k, v in weights.items() if k != "human_feedback_weight")
         if composite <= 0:
@@ -308,7 +288,8 @@ def check_training(training: TrainingConfig) -> TrainingConfig:
     check_section("training", training)
     for name, neutral in (("top_k", 0), ("top_p", 1.0), ("repetition_penalty", 1.0)):
         value = getattr(training, name)
-        if training.algorithm in ONLINE_ALGORITHMS and value != neutral:
+        online = training.algorithm in ONLINE_ALGORITHMS or training.dpo_online
+        if online and value != neutral:
             raise ConfigError(
                 f"training.{name} = {value!r} would sample from another distribution than the one "
                 f"the loss differentiates (D9); set it to {neutral!r} for {training.algorithm}"
@@ -319,7 +300,10 @@ def check_training(training: TrainingConfig) -> TrainingConfig:
             f"training.rollout_batch_size = {training.rollout_batch_size} is too small to whiten "
             "advantages over (D17): use at least 8, or training.ppo_whiten_advantages=false"
         )
-    if training.algorithm in ("rloo", "grpo") and training.samples_per_prompt < 2:
+    if "" in training.stop_strings:
+        raise ConfigError("training.stop_strings holds an empty text, which would end every answer")
+    compares = training.algorithm in ("rloo", "grpo") or training.dpo_online
+    if compares and training.samples_per_prompt < 2:
         raise ConfigError(
             f"training.samples_per_prompt = {training.samples_per_prompt}: {training.algorithm} "
             "compares samples of one prompt, so it needs at least 2"

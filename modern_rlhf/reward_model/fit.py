@@ -49,7 +49,8 @@ class RatingTargets:
         columns: names of the K heads, then `overall`.
         values: (N, K + 1) ratings on -2..2; anything where the weight is 0.
         weights: (N, K + 1) rater weights, 0 where this aspect was not rated. The `overall` column has
-            weight only where the source gave a single rating and no head is named `overall`.
+            weight only where the source gave a single rating, or aspects of which none has a head;
+            a head named `overall` learns it wherever it is.
         overall: (N,) the single rating, or the mean of the rated aspects: the human head's target.
         overall_weights: (N,).
         unused: how often an aspect was met that no head is named after.
@@ -99,8 +100,11 @@ def pair_targets(pairs: Sequence[PreferencePair]) -> PairTargets:
 def rating_targets(ratings: Sequence[Rating], heads: Sequence[str]) -> RatingTargets:
     """Targets of the named `heads`, in the order of `ratings`.
 
+    Aspects that no head is named after are counted in `unused`; where a rating has no others, their
+    mean counts as its overall rating, so heads of any name can learn from any rating.
+
     Raises:
-        DataError: no rating has an aspect that a head is named after, nor an overall rating.
+        DataError: no rating has a score and a weight above 0.
     """
     columns = (*(name for name in heads if name != OVERALL), OVERALL)
     values = torch.zeros(len(ratings), len(columns))
@@ -115,6 +119,9 @@ def rating_targets(ratings: Sequence[Rating], heads: Sequence[str]) -> RatingTar
         for name in used:
             values[i, columns.index(name)] = float(rating.scores[name])
             weights[i, columns.index(name)] = rating.weight
+        if not used and rating.scores:
+            values[i, -1] = sum(rating.scores.values()) / len(rating.scores)
+            weights[i, -1] = rating.weight
         unused.update(name for name in rating.scores if name not in columns)
         if rating.scores:
             aspects = list(rating.scores.values())
@@ -122,8 +129,8 @@ def rating_targets(ratings: Sequence[Rating], heads: Sequence[str]) -> RatingTar
             overall_weights[i] = rating.weight
     if len(ratings) and not bool((weights > 0).any()):
         raise DataError(
-            f"the ratings have the aspects {sorted(unused)}, the reward model the heads "
-            f"{list(heads)}: name the heads after aspects, or give overall ratings"
+            f"none of the {len(ratings)} ratings has a score with a weight above 0: give other ratings, "
+            "or raise their weights"
         )
     return RatingTargets(
         prompts=[rating.prompt for rating in ratings],

@@ -201,6 +201,8 @@ class RewardHeads(nn.Module):
     def set_calibration(self, totals: torch.Tensor) -> None:
         """Choose gain and bias so that `totals` (N,) get mean 0 and standard deviation 1 (D5).
 
+        The temperature is rescaled with the gain, so that pairwise probabilities stay what they were.
+
         Raises:
             ModelError: fewer than two samples, a non-finite one, or all alike.
         """
@@ -213,8 +215,21 @@ class RewardHeads(nn.Module):
                 "calibration is impossible: the reward model gives all calibration samples the same "
                 "score; use more varied samples or train it further"
             )
+        self.temperature.mul_(1.0 / (spread * float(self.gain)))
         self.gain.fill_(1.0 / spread)
         self.bias.fill_(-float(totals.mean()) / spread)
+
+
+    @torch.no_grad()
+    def set_temperature(self, temperature: float) -> None:
+        """Store T of P(first is preferred) = sigmoid(gap of calibrated scores / T).
+
+        Raises:
+            ModelError: not a positive finite number.
+        """
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ModelError(f"temperature={temperature}: expected a positive number")
+        self.temperature.fill_(temperature)
 
 
 def _check(

@@ -90,9 +90,21 @@ def test_rating_targets_put_each_aspect_in_its_column() -> None:
     assert dict(found.unused) == {"style": 1}
 
 
-def test_ratings_no_head_can_use_are_refused() -> None:
-    with pytest.raises(DataError, match="style"):
-        rating_targets([Rating("p", "r", {"style": 1})], ASPECTS)
+def test_aspects_without_a_head_count_by_their_mean_where_nothing_else_is_there() -> None:
+    ratings = [
+        Rating("p", "r", {"consistent": 2, "correct": -1, "useful": 0}, weight=0.5),
+        Rating("p", "s", {"useful": 2, "syntax": 1}),
+    ]
+    found = rating_targets(ratings, ("syntax", "semantics", "preference"))
+    assert found.weights.tolist() == [[0, 0, 0, 0.5], [1, 0, 0, 0]]
+    assert found.values[0, 3] == pytest.approx(1 / 3) and found.values[1, 0] == 1
+    assert dict(found.unused) == {"consistent": 1, "correct": 1, "useful": 2}
+
+
+def test_ratings_without_a_score_are_refused() -> None:
+    for rating in (Rating("p", "r", {}), Rating("p", "r", {"correct": 1}, weight=0.0)):
+        with pytest.raises(DataError, match="none of the 1 ratings"):
+            rating_targets([rating], ASPECTS)
 
 
 def test_the_data_decides_which_losses_apply() -> None:
