@@ -94,19 +94,27 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts-file", metavar="F", help="JSONL, CSV or text file of prompts")
     parser.add_argument("--model", default=MODEL, help=f"default: {MODEL}")
     parser.add_argument("--output", metavar="F.jsonl", help="write the answers here, for `rate`")
-    parser.add_argument("--samples", type=int, default=1, metavar="N", help="answers a prompt")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 answers greedily")
-    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
+    _sampling_arguments(parser)
     _device_and_seed(parser)
 
 
-def _generate(args: argparse.Namespace) -> int:
+def _sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=int, default=1, metavar="N", help="answers a prompt")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 answers greedily")
+    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N")
+
+
+def _check_sampling(args: argparse.Namespace) -> None:
     _at_least(1, args, "samples", "max_new_tokens")
     _at_least(0, args, "temperature")
     if args.samples > 1 and args.temperature == 0:
         raise ConfigError(
             f"--samples {args.samples} greedy answers would all be the same; add --temperature 1"
         )
+
+
+def _generate(args: argparse.Namespace) -> int:
+    _check_sampling(args)
     if bool(args.prompts) == (args.prompts_file is not None):
         raise ConfigError(
             "give prompts as words after the flags, or --prompts-file, one of the two"
@@ -132,9 +140,19 @@ def _generate(args: argparse.Namespace) -> int:
 
 
 def _rate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "answers", nargs="?", help="JSONL of answers, as `generate --output` writes"
+    what = parser.add_argument_group("what is rated", "one of the two")
+    what.add_argument(
+        "--answers", metavar="F.jsonl", help="answers, as `generate --output` writes them"
     )
+    what.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a model that answers --prompts first; give it twice to compare two",
+    )
+    parser.add_argument("--prompts", metavar="F", help="JSONL, CSV or text file of prompts")
+    _sampling_arguments(parser)
     parser.add_argument(
         "--folder", default=RATINGS, help=f"where ratings are kept (default: {RATINGS})"
     )
@@ -145,7 +163,8 @@ def _rate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine only")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
     parser.add_argument("--raters-per-item", type=int, default=2, metavar="N")
-    parser.add_argument("--seed", type=int, default=0, help="of the order and the sides")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--seed", type=int, default=0, help="of sampling, the order and the sides")
 
 
 def _rate(args: argparse.Namespace) -> int:
@@ -154,15 +173,19 @@ def _rate(args: argparse.Namespace) -> int:
 
         print(summary(args.folder))
         return 0
-    if args.answers is None:
-        raise ConfigError("name a JSONL file of answers to rate, or give --summary")
+    if (args.answers is None) == (not args.model):
+        raise ConfigError(
+            "give --answers F.jsonl, or --model A --model B --prompts F, one of the two, or --summary"
+        )
+    if args.prompts is not None and not args.model:
+        raise ConfigError("--prompts are for --model to answer: give --model A --model B too")
     _at_least(1, args, "raters_per_item")
     if not 0 <= args.port <= 65535:
         raise ConfigError(f"--port {args.port}: expected 0 to 65535")
     from modern_rlhf.feedback.server import serve
 
     serve(
-        args.answers,
+        args.answers or _answers_of_models(args),
         args.folder,
         host=args.host,
         port=args.port,
@@ -171,6 +194,34 @@ def _rate(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     return 0
+
+
+def _answers_of_models(args: argparse.Namespace) -> str:
+    """Check the flags of `rate --model`, make the answers, and name their file."""
+    _check_sampling(args)
+    if args.prompts is None:
+        raise ConfigError("--model answers the prompts of a file: give --prompts F")
+    if args.mode == "compare" and len(args.model) * args.samples < 2:
+        raise ConfigError(
+            "one answer a prompt leaves nothing to compare: give --model twice, --samples 2 "
+            "--temperature 1, or --mode single"
+        )
+    if len(set(args.model)) < len(args.model) and args.temperature == 0:
+        raise ConfigError(
+            "the same model twice answers the same greedily: add --temperature 1, or name two models"
+        )
+    from modern_rlhf.cli.models import answers_to_rate
+
+    return answers_to_rate(
+        models=args.model,
+        prompts=args.prompts,
+        folder=args.folder,
+        samples=args.samples,
+        temperature=args.temperature,
+        max_new_tokens=args.max_new_tokens,
+        device=args.device,
+        seed=args.seed,
+    )
 
 
 def _correlate_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`evaluate` and `generate`: models by name, put to work on data or prompts, and what to print.
+"""`evaluate`, `generate` and `rate --model`: models by name, put to work on data or prompts.
 
 Thin: the evaluation is `evaluation.Evaluator`, sampling is the rollout engine. An evaluation already
 written to the output folder is read instead of made again, so an interrupted comparison goes on.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from modern_rlhf.config.sections import HardwareConfig, TrainingConfig
+from modern_rlhf.config.sections import HardwareConfig, RewardConfig, TrainingConfig
 from modern_rlhf.data_loader.encoding import encode_prompts
+from modern_rlhf.data_loader.prompts import load_prompts
 from modern_rlhf.errors import DataError
 from modern_rlhf.evaluation import (
     Evaluator,
@@ -22,9 +24,10 @@ from modern_rlhf.evaluation import (
     read_evaluation,
 )
 from modern_rlhf.models.loading import context_length, load_causal_lm, load_tokenizer
+from modern_rlhf.rewards.execution import make_executor
 from modern_rlhf.rollout.collect import decode_response
 from modern_rlhf.rollout.engine import HuggingFaceEngine
-from modern_rlhf.sandbox.executor import SandboxExecutor
+from modern_rlhf.sandbox.remembered import check_prompts
 from modern_rlhf.trainer.inputs import stop_ids
 from modern_rlhf.trainer.runtime import Runtime
 from modern_rlhf.utils.atomic import write_json, write_text
@@ -61,7 +64,17 @@ def evaluate_command(
         folder.mkdir(parents=True, exist_ok=True)
     runtime = _runtime(device)
     found: dict[str, PolicyEvaluation] = {}
-    with SandboxExecutor() as executor:
+    reward = RewardConfig()
+    with make_executor(reward) as executor:
+        checked = check_prompts(
+            items.items,
+            executor,
+            timeout=reward.execution_timeout,
+            memory_mb=reward.execution_memory_mb,
+        )
+        if not checked.prompts:
+            raise DataError(f"none of the tasks of {data} can be judged: {checked.line()}")
+        items.items[:] = checked.prompts
         for index, name in enumerate(models):
             label = name if name not in found else f"{name} ({index + 1})"
             key = hashlib.sha256(json.dumps([name, data, samples, seed]).encode()).hexdigest()[:10]
@@ -87,6 +100,8 @@ def evaluate_command(
         if label != first
     }
     text = _table(found, differences, len(items))
+    if any(prompt.task is not None for prompt in items.items) or checked.dropped:
+        text += f"\n\n{checked.line()}"
     if folder is not None:
         summaries = {label: one.summary() for label, one in found.items()}
         write_json(folder / "comparison.json", {"models": summaries, "differences": differences}, 1)
@@ -139,6 +154,93 @@ def generate_command(
     Raises:
         DataError: a prompt does not fit the model's context.
     """
+    texts = _answers(
+        model,
+        prompts,
+        samples=samples,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        device=device,
+        seed=seed,
+    )
+    rows = [
+        {"prompt": prompts[index // samples], "answer": text, "model": model}
+        for index, text in enumerate(texts)
+    ]
+    if output is not None:
+        _write_rows(Path(output), rows)
+        return f"{len(rows)} answers in {output}"
+    return "\n\n".join(f"# {row['prompt']}\n{row['answer']}" for row in rows)
+
+
+def answers_to_rate(
+    *,
+    models: list[str],
+    prompts: str,
+    folder: str,
+    samples: int,
+    temperature: float,
+    max_new_tokens: int,
+    device: str,
+    seed: int,
+) -> str:
+    """Let every model answer the prompts of a file; the path of the JSONL that `rate` serves.
+
+    The file lies in `<folder>/answers` under a name made of everything that decides the answers, so
+    when the page is started again they are read, not made again. Model n samples with `seed + n`.
+
+    Raises:
+        DataError: unusable prompts, or one that does not fit a model's context.
+    """
+    loaded = load_prompts(resolve_path(prompts))
+    found = list({item.prompt: item for item in loaded.items}.values())
+    texts = [item.prompt for item in found]
+    ids = Counter(item.group_id for item in found)
+    decides = [models, texts, samples, temperature, max_new_tokens, seed]
+    key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:10]
+    path = Path(folder) / "answers" / f"answers-{key}.jsonl"
+    if path.is_file():
+        print(f"answers were made before: {path} (delete it to make them again)")
+        return str(path)
+    print(loaded.report.line())
+    rows: list[dict[str, Any]] = []
+    for number, model in enumerate(models):
+        print(f"{model} answers {len(texts)} prompts", flush=True)
+        drawn = _answers(
+            model,
+            texts,
+            samples=samples,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            device=device,
+            seed=seed + number,
+        )
+        for index, text in enumerate(drawn):
+            item = found[index // samples]
+            row = {"prompt": item.prompt, "answer": text, "model": model}
+            if item.group_id and ids[item.group_id] == 1:  # else two questions would be one
+                row["question_id"] = item.group_id
+            rows.append(row)
+    kept = [row for row in rows if row["answer"].strip()]
+    if not kept:
+        raise DataError(f"all {len(rows)} answers are empty: train the models further")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_rows(path, kept)
+    print(f"{len(kept)} answers in {path}; {len(rows) - len(kept)} empty ones left out")
+    return str(path)
+
+
+def _answers(
+    model: str,
+    prompts: list[str],
+    *,
+    samples: int,
+    temperature: float,
+    max_new_tokens: int,
+    device: str,
+    seed: int,
+) -> list[str]:
+    """`samples` answers to each prompt, prompt by prompt."""
     import torch
 
     runtime = _runtime(device)
@@ -163,14 +265,8 @@ def generate_command(
         temperature=temperature,
         generator=torch.Generator().manual_seed(seed),
     )
-    texts = [decode_response(tokenizer, generation) for generation in drawn]
-    rows = [
-        {"prompt": prompts[index // samples], "answer": text, "model": model}
-        for index, text in enumerate(texts)
-    ]
-    if output is not None:
-        write_text(
-            Path(output), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        )
-        return f"{len(rows)} answers in {output}"
-    return "\n\n".join(f"# {row['prompt']}\n{row['answer']}" for row in rows)
+    return [decode_response(tokenizer, generation) for generation in drawn]
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -72,7 +72,12 @@ def test_the_commands_of_the_design() -> None:
         ["generate", "a prompt", "--samples", "2"],
         ["generate", "a prompt", "--samples", "0"],
         ["rate"],
-        ["rate", "answers.jsonl", "--port", "70000"],
+        ["rate", "--answers", "a.jsonl", "--port", "70000"],
+        ["rate", "--answers", "a.jsonl", "--prompts", "p.txt"],
+        ["rate", "--answers", "a.jsonl", "--model", "m", "--prompts", "p.txt"],
+        ["rate", "--model", "m", "--model", "n"],
+        ["rate", "--model", "m", "--prompts", "p.txt"],
+        ["rate", "--model", "m", "--model", "m", "--prompts", "p.txt"],
         ["evaluate"],
         ["fetch-model"],
         ["status", "a", "b"],
@@ -260,7 +265,7 @@ def test_generate_call(door: Door, capsys, tmp_path: Path) -> None:
 
 def test_rate_call(door: Door) -> None:
     recorder = door("modern_rlhf.feedback.server:serve")
-    assert main(["rate", "answers.jsonl", "--port", "0", "--mode", "single"]) == 0
+    assert main(["rate", "--answers", "answers.jsonl", "--port", "0", "--mode", "single"]) == 0
     recorder.assert_called_once_with(
         "answers.jsonl",
         "./evaluation_results_server",
