@@ -300,6 +300,10 @@ def check_training(training: TrainingConfig) -> TrainingConfig:
             f"training.rollout_batch_size = {training.rollout_batch_size} is too small to whiten "
             "advantages over (D17): use at least 8, or training.ppo_whiten_advantages=false"
         )
+    if training.dpo_online and training.algorithm != "dpo" and not training.use_dpo:
+        raise ConfigError(
+            f"training.dpo_online belongs to algorithm = dpo, not to {training.algorithm!r}; set one"
+        )
     if "" in training.stop_strings:
         raise ConfigError("training.stop_strings holds an empty text, which would end every answer")
     compares = training.algorithm in ("rloo", "grpo") or training.dpo_online

@@ -15,12 +15,17 @@ import torch
 from modern_rlhf.errors import TrainingError
 from modern_rlhf.records import Prompt
 from modern_rlhf.rewards.base import Reward, RewardBatch, RewardScores
-from modern_rlhf.rollout.types import Generation, GenerationEngine, RolloutBatch
+from modern_rlhf.rollout.types import Generation, GenerationEngine, RolloutBatch, Share
 
 
-def decode_response(tokenizer: Any, generation: Generation) -> str:
-    """The response as text, without its stop token."""
-    return str(tokenizer.decode(generation.token_ids, skip_special_tokens=True))
+def decode_response(
+    tokenizer: Any, generation: Generation, stop_strings: Sequence[str] = ()
+) -> str:
+    """The response as text, without its stop token or what begins at the first stop string."""
+    text = str(tokenizer.decode(generation.token_ids, skip_special_tokens=True))
+    return text[
+        : min((text.find(stop) for stop in stop_strings if stop in text), default=len(text))
+    ]
 
 
 def score_once(reward: Reward, prompts: Sequence[Prompt], texts: Sequence[str]) -> RewardScores:
@@ -66,8 +71,13 @@ def collect(
     max_new_tokens: int,
     temperature: float,
     generator: torch.Generator,
+    share: Share | None = None,
+    stop_strings: Sequence[str] = (),
 ) -> RolloutBatch:
     """Sample G responses for each of P prompts and score them: B = P x G episodes.
+
+    `share` says which of the prompts of all processes these are; `stop_strings` are the engine's, and
+    are cut off the texts.
 
     Raises:
         TrainingError: the reward did not score every response.
@@ -78,9 +88,10 @@ def collect(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         generator=generator,
+        share=share,
     )
     repeated = [prompt for prompt in prompts for _ in range(samples_per_prompt)]
-    texts = [decode_response(tokenizer, generation) for generation in generations]
+    texts = [decode_response(tokenizer, generation, stop_strings) for generation in generations]
     scores = score_once(reward, repeated, texts)
     width = max(len(generation.token_ids) for generation in generations)
     sampling_log_probs = torch.zeros(len(texts), width)

@@ -24,7 +24,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from modern_rlhf.models.forward import position_ids, trunk_of
-from modern_rlhf.rollout.types import Generation
+from modern_rlhf.rollout.types import Generation, Share
 
 
 class _BufferedLayer(DynamicLayer):  # type: ignore[misc]
@@ -134,6 +134,8 @@ class HuggingFaceEngine:
         self._pad = pad_id
         self._max_rows = max_rows
         self._stop_strings = tuple(stop_strings)
+        # Every token but a special one is at least a byte, so a text that just ended lies in here.
+        self._tail = max((len(text.encode()) for text in stop_strings), default=0) + 4
         self._tokenizer = tokenizer
         self._dtype = dtype
         own = next(lm.parameters()).dtype
@@ -156,14 +158,16 @@ class HuggingFaceEngine:
         temperature: float,
         generator: torch.Generator | None,
         progress: Callable[[int], None] | None = None,
+        share: Share | None = None,
     ) -> list[Generation]:
         group = samples_per_prompt
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-        # One uniform a (sample, step), indexed by the sample's place in the call: what a sample
-        # draws depends neither on how prompts are batched nor on which rows have finished.
+        share = share or Share(range(len(prompts)), len(prompts))
+        # One uniform a (sample, step), indexed by the sample's place among all prompts: what a sample
+        # draws depends neither on how prompts are batched or shared nor on which rows have finished.
         uniforms = torch.ones(0)
         if temperature > 0:
-            uniforms = torch.rand(len(prompts) * group, max_new_tokens, generator=generator)
+            uniforms = torch.rand(share.total * group, max_new_tokens, generator=generator)
         results: dict[int, list[Generation]] = {}
         per_batch = max(1, self._max_rows // group)
         was_training = self._lm.training
@@ -172,7 +176,7 @@ class HuggingFaceEngine:
             chosen = order[start : start + per_batch]
             batch_uniforms = uniforms
             if temperature > 0:
-                rows = [i * group + g for i in chosen for g in range(group)]
+                rows = [share.places[i] * group + g for i in chosen for g in range(group)]
                 batch_uniforms = uniforms[torch.tensor(rows)]
             done = self._batch(
                 [list(prompts[i]) for i in chosen],
@@ -244,7 +248,8 @@ class HuggingFaceEngine:
                 log_probs[running, step] = log_prob
                 stopped = torch.isin(token, eos)
                 if self._stop_strings:
-                    stopped |= self._met_stop_string(tokens[running, : step + 1])
+                    recent = tokens[running, max(0, step + 1 - self._tail) : step + 1]
+                    stopped |= self._met_stop_string(recent)
                 finished[running[stopped]] = True
                 running, line, token = running[~stopped], line[~stopped], token[~stopped]
                 if len(running) == 0 or step + 1 == max_new_tokens:
@@ -272,7 +277,7 @@ class HuggingFaceEngine:
         return head(hidden).float()
 
     def _met_stop_string(self, tokens: Tensor) -> Tensor:
-        texts = self._tokenizer.batch_decode(tokens.clamp_min(0), skip_special_tokens=True)
+        texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return torch.tensor(
             [any(stop in text for stop in self._stop_strings) for text in texts],
             device=tokens.device,

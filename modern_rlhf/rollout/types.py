@@ -6,12 +6,13 @@ here computes; collecting and losses do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from modern_rlhf.models.forward import Sequences, make_sequences
 from modern_rlhf.records import Prompt
@@ -33,6 +34,19 @@ class Generation:
     finished: bool
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which of the prompts that several processes answer together are this process's.
+
+    Attributes:
+        places: number of each of its prompts among all of them.
+        total: how many prompts all processes have.
+    """
+
+    places: Sequence[int]
+    total: int
+
+
 class GenerationEngine(Protocol):
     """Samples continuations. The fake of the tests scripts them."""
 
@@ -45,12 +59,17 @@ class GenerationEngine(Protocol):
         temperature: float,
         generator: torch.Generator | None,
         progress: Callable[[int], None] | None = None,
+        share: Share | None = None,
     ) -> list[Generation]:
-        """P prompts -> P x G generations in prompt order; `temperature` 0 is greedy."""
+        """P prompts -> P x G generations in prompt order; `temperature` 0 is greedy.
+
+        With `share` the prompts are a part of many: equal generators in all processes then give each
+        prompt the answers it would have had in one call with all prompts, and advance alike.
+        """
         ...
 
     def sync(self) -> None:
-        """Take over the policy's current weights; called after every update."""
+        """Take over the policy's current weights; called before every rollout."""
         ...
 
 
@@ -81,6 +100,38 @@ class RolloutBatch:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @classmethod
+    def joined(cls, parts: Sequence[RolloutBatch]) -> RolloutBatch:
+        """The episodes of all parts in order, padded to the longest response."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def rows(name: str) -> list[Any]:
+            return [item for part in parts for item in getattr(part, name)]
+
+        def stacked(name: str) -> Tensor | None:
+            tensors = [getattr(part, name) for part in parts]
+            if any(tensor is None for tensor in tensors):
+                return None
+            width = max(tensor.shape[1] for tensor in tensors)
+            return torch.cat([pad(tensor, (0, width - tensor.shape[1])) for tensor in tensors])
+
+        sampling = stacked("sampling_log_probs")
+        assert sampling is not None
+        return cls(
+            prompts=rows("prompts"),
+            prompt_ids=rows("prompt_ids"),
+            response_ids=rows("response_ids"),
+            texts=rows("texts"),
+            finished=rows("finished"),
+            scores=_joined_scores([part.scores for part in parts]),
+            valid=torch.cat([part.valid for part in parts]),
+            sampling_log_probs=sampling,
+            log_probs=stacked("log_probs"),
+            ref_log_probs=stacked("ref_log_probs"),
+            values=stacked("values"),
+        )
+
     @property
     def response_lengths(self) -> Tensor:
         """(B,) real response lengths."""
@@ -102,3 +153,24 @@ class RolloutBatch:
     def lengths(self) -> list[int]:
         """Tokens of each row, prompt and response."""
         return [len(p) + len(r) for p, r in zip(self.prompt_ids, self.response_ids, strict=True)]
+
+
+def _joined_scores(parts: Sequence[RewardScores]) -> RewardScores:
+    """Scores one after the other; a component or detail that a part lacks is None there."""
+
+    def columns(tables: list[Mapping[str, Sequence[Any]]]) -> dict[str, list[Any]]:
+        names = dict.fromkeys(name for table in tables for name in table)
+        return {
+            name: [
+                value
+                for table, part in zip(tables, parts, strict=True)
+                for value in table.get(name, [None] * len(part.total))
+            ]
+            for name in names
+        }
+
+    return RewardScores(
+        total=[score for part in parts for score in part.total],
+        components=columns([part.components for part in parts]),
+        details=columns([part.details for part in parts]),
+    )

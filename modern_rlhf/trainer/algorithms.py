@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from modern_rlhf.advantages import (
@@ -24,6 +25,7 @@ from modern_rlhf.advantages import (
 from modern_rlhf.config.sections import TrainingConfig
 from modern_rlhf.losses.policy import clipped_surrogate, kl_penalty, reinforce
 from modern_rlhf.ops.masking import masked_sum, whiten
+from modern_rlhf.trainer.pairs import best_and_worst
 
 Metrics = dict[str, Tensor]
 
@@ -84,6 +86,8 @@ class Algorithm:
         aggregation: training section -> (how, constant_length) of the token losses (D34).
         needs_value: trains a value function.
         reuses_rollout: takes `ppo_epochs` passes over a rollout (False: exactly one).
+        in_pairs: learns from the best against the worst sample of a prompt (`trainer.pairs`), not
+            from advantages; `policy_loss` and `aggregation` are then of no use.
     """
 
     name: str
@@ -92,6 +96,7 @@ class Algorithm:
     aggregation: Callable[[TrainingConfig], tuple[str, int | None]]
     needs_value: bool
     reuses_rollout: bool
+    in_pairs: bool = False
 
 
 def sequence_kl(inputs: AdvantageInputs) -> Tensor:
@@ -166,6 +171,17 @@ def grpo_advantages(inputs: AdvantageInputs) -> Advantages:
         valid=inputs.valid.view(-1, inputs.group_size),
     )
     return Advantages(_broadcast(advantages.flatten(), inputs.mask))
+
+
+def pair_signs(inputs: AdvantageInputs) -> Advantages:
+    """1 for the best sample of a prompt, -1 for the worst, 0 for others and where all are equal."""
+    scores = inputs.scores.view(-1, inputs.group_size)
+    best, worst, differ = best_and_worst(scores, inputs.valid.view(-1, inputs.group_size))
+    signs = torch.zeros_like(scores)
+    rows = torch.arange(len(scores))[differ]
+    signs[rows, best[differ]] = 1.0
+    signs[rows, worst[differ]] = -1.0
+    return Advantages(_broadcast(signs.flatten(), inputs.mask))
 
 
 def _broadcast(per_sequence: Tensor, mask: Tensor) -> Tensor:
@@ -247,5 +263,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         ),
         Algorithm("rloo", rloo_advantages, reinforce_policy_loss, whole_sequence, False, False),
         Algorithm("grpo", grpo_advantages, grpo_policy_loss, grpo_aggregation, False, True),
+        Algorithm(
+            "dpo", pair_signs, clipped_policy_loss, whole_sequence, False, True, in_pairs=True
+        ),
     )
 }

@@ -7,7 +7,6 @@ that is dropped right after.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from modern_rlhf.config.sections import ModelConfig, TrainingConfig
 from modern_rlhf.data_loader.encoding import encode_demonstrations
 from modern_rlhf.models.forward import Policy, Sequences, make_sequences
 from modern_rlhf.records import Demonstration
+from modern_rlhf.trainer.inputs import adapters_off
 from modern_rlhf.trainer.loop import micro_batches
 from modern_rlhf.trainer.runtime import Runtime
 
@@ -73,16 +73,15 @@ def sequences_of(rows: Sequence[AnswerRow], *, pad_id: int) -> Sequences:
 def reference_sums(
     policy: Policy, rows: Sequence[AnswerRow], *, pad_id: int, runtime: Runtime, max_tokens: int
 ) -> Tensor:
-    """(N,) summed log-probabilities under the policy as it is now, adapters off."""
+    """(N,) summed log-probabilities under the policy as it is now, adapters off.
+
+    Each process reads its share; the policy is not cut over the processes yet.
+    """
     sums = torch.zeros(len(rows))
-    adapters_off = (
-        policy.lm.disable_adapter()
-        if hasattr(policy.lm, "disable_adapter")
-        else contextlib.nullcontext()
-    )
-    with adapters_off:
-        for group in micro_batches(range(len(rows)), [len(r) for r in rows], max_tokens=max_tokens):
+    mine = runtime.processes.share(len(rows))
+    with adapters_off(policy.lm):
+        for group in micro_batches(mine, [len(r) for r in rows], max_tokens=max_tokens):
             sequences = sequences_of([rows[i] for i in group], pad_id=pad_id).to(runtime.device)
             with runtime.autocast():
                 sums[group] = policy(sequences).log_probs.sum(1).cpu()
-    return sums
+    return runtime.processes.sum(sums)

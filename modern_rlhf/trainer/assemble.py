@@ -85,19 +85,15 @@ def assemble(
     elif not model_config.use_lora:
         frozen = Policy(copy.deepcopy(lm))
     if model_config.use_lora:
-        lm = with_lora(
-            lm,
-            rank=model_config.lora_r,
-            alpha=model_config.lora_alpha,
-            targets=model_config.lora_target_modules,
-            seed=training.seed,
-        )
+        lm = with_lora(lm, model_config, seed=training.seed, runtime=runtime)
     policy, value_model = build(lm)
     sampler = engine or HuggingFaceEngine(
         lm.to(runtime.device),
         eos_ids=stop_ids(lm, tokenizer),
         pad_id=tokenizer.pad_token_id,
         dtype=runtime.compute_dtype,
+        stop_strings=training.stop_strings,
+        tokenizer=tokenizer,
     )
     return OnlineParts(
         policy=policy,

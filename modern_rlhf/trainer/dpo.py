@@ -21,9 +21,9 @@ from modern_rlhf.losses.sft import sft_loss
 from modern_rlhf.models.forward import Policy
 from modern_rlhf.trainer.answers import AnswerRow, encode_answers, reference_sums, sequences_of
 from modern_rlhf.trainer.inputs import resolve_model_and_tokenizer, with_lora
+from modern_rlhf.trainer.keeper import Keeper
 from modern_rlhf.trainer.loop import (
     EpochSampler,
-    Keeper,
     MetricSums,
     TrainResult,
     check_finite,
@@ -65,13 +65,7 @@ class DPOTrainer:
             model, tokenizer, device=runtime.device, longest=training.max_sequence_tokens
         )
         if settings.use_lora:
-            self.lm = with_lora(
-                self.lm,
-                rank=settings.lora_r,
-                alpha=settings.lora_alpha,
-                targets=settings.lora_target_modules,
-                seed=training.seed,
-            )
+            self.lm = with_lora(self.lm, settings, seed=training.seed, runtime=runtime)
         pairs = pairs_from_rows(train_data)
         self.chosen, self.rejected, kept = self._encode(pairs, settings)
         self.weights = torch.tensor([float(pairs[i].weight) for i in kept])
@@ -136,8 +130,8 @@ class DPOTrainer:
         Reference sums are in it too: after a resume the policy is no longer the reference.
         """
         return {
-            "model": self.runtime.unwrap(self.policy).state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.runtime.state_of(self.policy),
+            "optimizer": self.runtime.state_of(self.optimizer),
             "trainer": {
                 "reference": self.reference,
                 "scaler": self.runtime.scaler.state_dict(),
@@ -145,13 +139,16 @@ class DPOTrainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.runtime.unwrap(self.policy).load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.runtime.load(self.policy, state["model"])
+        self.runtime.load(self.optimizer, state["optimizer"])
         self.reference = dict(state["trainer"]["reference"])
         self.runtime.scaler.load_state_dict(state["trainer"]["scaler"])
 
     def train(self) -> TrainResult:
         """Run to the last step, an early stop, or a stop request."""
+        return self.keeper.run(self._loop)
+
+    def _loop(self) -> TrainResult:
         training, step, go_on = self.training, self.keeper.begin(), True
         while go_on and step < self.total_steps:
             rate = set_learning_rate(
@@ -184,12 +181,13 @@ class DPOTrainer:
     def accumulate(self, indices: Sequence[int]) -> dict[str, float]:
         """Gradients of one optimiser batch of pairs; each process takes its share."""
         runtime, training, sums = self.runtime, self.training, MetricSums()
-        mine = indices[runtime.rank :: runtime.world_size]
+        mine = runtime.shared_rows(indices)
         denominator = float(self.weights[list(indices)].sum())
         chosen_tokens = float(sum(len(self.chosen[i].answer_ids) for i in indices))
         lengths = [max(len(c), len(r)) for c, r in zip(self.chosen, self.rejected, strict=True)]
         # Both answers of a pair share a micro-batch, so each takes half of the token budget.
-        for group in micro_batches(mine, lengths, max_tokens=training.tokens_per_micro_batch // 2):
+        groups = micro_batches(mine, lengths, max_tokens=training.tokens_per_micro_batch // 2)
+        for group, weight in runtime.in_step(groups):
             rows = [self.chosen[i] for i in group] + [self.rejected[i] for i in group]
             sequences = sequences_of(rows, pad_id=self.tokenizer.pad_token_id).to(runtime.device)
             with runtime.autocast():
@@ -212,7 +210,7 @@ class DPOTrainer:
                 denominator=denominator,
                 **reference,
             )
-            sums.add({"preference_loss": loss, **metrics})
+            sums.add({"preference_loss": loss, **metrics}, scale=weight)
             if training.dpo_sft_coef > 0:
                 extra, _ = sft_loss(
                     log_probs=out.log_probs[:count],
@@ -220,13 +218,13 @@ class DPOTrainer:
                     denominator=chosen_tokens,
                 )
                 loss = loss + training.dpo_sft_coef * extra
-                sums.add({"sft_loss": extra})
-            runtime.backward(loss)
-            sums.add({"loss": loss})
+                sums.add({"sft_loss": extra}, scale=weight)
+            runtime.backward(weight * loss)
+            sums.add({"loss": loss}, scale=weight)
         return sums.result(runtime)
 
     def save_model(self, folder: Any) -> None:
         """Write the policy as a Hugging Face directory."""
         from modern_rlhf.trainer.export import save_policy
 
-        save_policy(self.lm, self.tokenizer, folder)
+        save_policy(self.lm, self.tokenizer, folder, self.runtime)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 from modern_rlhf.checkpoint.files import write_final_model
+from modern_rlhf.trainer.runtime import Runtime
 
 
-def save_policy(lm: Any, tokenizer: Any, folder: Path | str) -> Path:
+def save_policy(lm: Any, tokenizer: Any, folder: Path | str, runtime: Runtime) -> Path:
     """Write `folder` atomically with a manifest; LoRA adapters are merged into a copy.
+
+    Called by every process; the main one writes, the others wait.
 
     Raises:
         OutputError: the disk is full or not writable.
     """
-    model = lm
-    if hasattr(lm, "merge_and_unload"):
-        import copy
-
-        model = copy.deepcopy(lm).merge_and_unload()
+    state = runtime.state_of(lm) if runtime.sharded else None
 
     def save(into: Path) -> None:
-        model.save_pretrained(into)
+        merges = hasattr(lm, "merge_and_unload")
+        model = copy.deepcopy(lm).merge_and_unload() if merges else lm
+        model.save_pretrained(into, state_dict=state)
         tokenizer.save_pretrained(into)
 
-    return write_final_model(Path(folder), save)
+    runtime.processes.on_main(lambda: str(write_final_model(Path(folder), save)))
+    return Path(folder)

@@ -6,14 +6,17 @@ function or a `Reward`. Everything after this file is typed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from modern_rlhf.config.sections import ModelConfig
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.loading import disable_dropout, load_causal_lm, load_tokenizer
 from modern_rlhf.rewards.base import Reward
+from modern_rlhf.trainer.runtime import Runtime
 
 SHORT_SEQUENCE = 256
 """Tokens up to which attention by plain matrix products beats the fused kernel on a CPU."""
@@ -74,12 +77,22 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     return sorted(ids)
 
 
-def with_lora(model: Any, *, rank: int, alpha: int, targets: str, seed: int) -> Any:
+def adapters_off(lm: Any) -> Any:
+    """A context in which a model with LoRA adapters is the one it was given; others are as they are."""
+    return lm.disable_adapter() if hasattr(lm, "disable_adapter") else contextlib.nullcontext()
+
+
+def with_lora(model: Any, settings: ModelConfig, *, seed: int, runtime: Runtime) -> Any:
     """Wrap a model in LoRA adapters through `peft`; only they train.
 
     Raises:
-        ConfigError: `peft` is not installed.
+        ConfigError: `peft` is not installed, or weights are cut over processes.
     """
+    if runtime.sharded:
+        raise ConfigError(
+            "model.use_lora trains few weights, so there is nothing to cut: launch plain processes "
+            "instead of FSDP (examples/accelerate/data_parallel.yaml)"
+        )
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
@@ -89,10 +102,10 @@ def with_lora(model: Any, *, rank: int, alpha: int, targets: str, seed: int) -> 
         return get_peft_model(
             model,
             LoraConfig(
-                r=rank,
-                lora_alpha=alpha,
+                r=settings.lora_r,
+                lora_alpha=settings.lora_alpha,
                 lora_dropout=0.0,
-                target_modules=targets,
+                target_modules=settings.lora_target_modules,
                 task_type="CAUSAL_LM",
             ),
         )

@@ -22,9 +22,9 @@ from modern_rlhf.losses.kto import kto_balanced_weights, kto_kl, kto_loss
 from modern_rlhf.models.forward import Policy
 from modern_rlhf.trainer.answers import AnswerRow, encode_answers, reference_sums, sequences_of
 from modern_rlhf.trainer.inputs import resolve_model_and_tokenizer, with_lora
+from modern_rlhf.trainer.keeper import Keeper
 from modern_rlhf.trainer.loop import (
     EpochSampler,
-    Keeper,
     MetricSums,
     TrainResult,
     check_finite,
@@ -66,13 +66,7 @@ class KTOTrainer:
             model, tokenizer, device=runtime.device, longest=training.max_sequence_tokens
         )
         if settings.use_lora:
-            self.lm = with_lora(
-                self.lm,
-                rank=settings.lora_r,
-                alpha=settings.lora_alpha,
-                targets=settings.lora_target_modules,
-                seed=training.seed,
-            )
+            self.lm = with_lora(self.lm, settings, seed=training.seed, runtime=runtime)
         records = labelled_from_rows(train_data)
         self.rows, kept = encode_answers(
             self.tokenizer,
@@ -130,8 +124,8 @@ class KTOTrainer:
     def state(self) -> dict[str, Any]:
         """Weights, optimiser and reference sums; which rows come next follows from the step."""
         return {
-            "model": self.runtime.unwrap(self.policy).state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.runtime.state_of(self.policy),
+            "optimizer": self.runtime.state_of(self.optimizer),
             "trainer": {
                 "reference": self.reference,
                 "scaler": self.runtime.scaler.state_dict(),
@@ -139,13 +133,16 @@ class KTOTrainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.runtime.unwrap(self.policy).load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.runtime.load(self.policy, state["model"])
+        self.runtime.load(self.optimizer, state["optimizer"])
         self.reference = dict(state["trainer"]["reference"])
         self.runtime.scaler.load_state_dict(state["trainer"]["scaler"])
 
     def train(self) -> TrainResult:
         """Run to the last step, an early stop, or a stop request."""
+        return self.keeper.run(self._loop)
+
+    def _loop(self) -> TrainResult:
         training, step, go_on = self.training, self.keeper.begin(), True
         while go_on and step < self.total_steps:
             rate = set_learning_rate(
@@ -179,17 +176,20 @@ class KTOTrainer:
         return summed
 
     def _batch_kl(self, indices: Sequence[int]) -> Tensor:
-        """z over the whole optimiser batch: every process computes all of it, without gradient."""
-        training = self.training
+        """z over the whole optimiser batch, without gradient; each process reads its share."""
+        runtime = self.runtime
         policy = torch.zeros(len(indices))
         rows = [self.mismatched[i] for i in indices]
+        groups = micro_batches(
+            runtime.shared_rows(range(len(rows))),
+            [len(r) for r in rows],
+            max_tokens=self.training.tokens_per_micro_batch,
+        )
         with torch.no_grad():
-            for group in micro_batches(
-                range(len(rows)), [len(r) for r in rows], max_tokens=training.tokens_per_micro_batch
-            ):
+            for group, _ in runtime.in_step(groups):
                 policy[group] = self._sums([rows[i] for i in group]).cpu()
         return kto_kl(
-            policy_mismatched=policy,
+            policy_mismatched=runtime.processes.sum(policy),
             reference_mismatched=self.reference["mismatched"][list(indices)],
         )
 
@@ -197,11 +197,12 @@ class KTOTrainer:
         """Gradients of one optimiser batch; each process takes its share of the rows."""
         runtime, training, sums = self.runtime, self.training, MetricSums()
         kl = self._batch_kl(indices).to(runtime.device)
-        mine = indices[runtime.rank :: runtime.world_size]
+        mine = runtime.shared_rows(indices)
         denominator = float(self.weights[list(indices)].sum())
-        for group in micro_batches(
+        groups = micro_batches(
             mine, [len(r) for r in self.rows], max_tokens=training.tokens_per_micro_batch
-        ):
+        )
+        for group, weight in runtime.in_step(groups):
             loss, metrics = kto_loss(
                 policy=self._sums([self.rows[i] for i in group]),
                 reference=self.reference["matched"][group].to(runtime.device),
@@ -213,12 +214,12 @@ class KTOTrainer:
                 weights=self.weights[group].to(runtime.device),
                 denominator=denominator,
             )
-            runtime.backward(loss)
-            sums.add({"loss": loss, **metrics})
+            runtime.backward(weight * loss)
+            sums.add({"loss": loss, **metrics}, scale=weight)
         return sums.result(runtime)
 
     def save_model(self, folder: Any) -> None:
         """Write the policy as a Hugging Face directory."""
         from modern_rlhf.trainer.export import save_policy
 
-        save_policy(self.lm, self.tokenizer, folder)
+        save_policy(self.lm, self.tokenizer, folder, self.runtime)

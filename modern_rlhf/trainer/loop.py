@@ -3,26 +3,21 @@
 * `EpochSampler`: which items step s uses, as a pure function of (seed, cursor).
 * `linear_schedule`: warm-up, then linear to 0 at the last step (D6), a pure function of the step.
 * `make_optimizer`, `MetricSums`, `Progress`: an AdamW, means over micro-batches, a bar and the logs.
-* `Keeper`: checkpoints, resume, early stopping and the answer to a stop request.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from modern_rlhf.checkpoint.state import random_state, restore_random_state
 from modern_rlhf.config.sections import TrainingConfig
 from modern_rlhf.data_loader.batches import token_budget_batches
-from modern_rlhf.errors import StopRequested, TrainingError
-from modern_rlhf.trainer.runtime import Evaluate, Runtime
+from modern_rlhf.errors import TrainingError
+from modern_rlhf.trainer.runtime import Runtime
 
 
 class EpochSampler:
@@ -105,12 +100,19 @@ class MetricSums:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def result(self, runtime: Runtime) -> dict[str, float]:
-        """Sums over all micro-batches and processes."""
+        """Sums over all micro-batches and processes; each process has the same names."""
+        return self._numbers(runtime.processes.sum)
+
+    def own(self) -> dict[str, float]:
+        """Sums over this process's micro-batches: for a loop that does the same in every process."""
+        return self._numbers(lambda stacked: stacked)
+
+    def _numbers(self, over: Callable[[Tensor], Tensor]) -> dict[str, float]:
         if not self._sums:
             return {}
         names = sorted(self._sums)
         stacked = torch.stack([self._sums[name].reshape(()) for name in names])
-        return dict(zip(names, runtime.sum_over_processes(stacked).tolist(), strict=True))
+        return dict(zip(names, over(stacked).tolist(), strict=True))
 
 
 def check_finite(value: float, *, what: str, step: int, remedy: str) -> None:
@@ -132,164 +134,3 @@ class TrainResult:
     seconds: float
     tokens: int
     stopped_early: bool = False
-
-
-@dataclass
-class Keeper:
-    """Checkpoints, resume, periodic evaluation, early stopping, stop requests: one for each loop.
-
-    `state` returns everything the loop must survive with, `restore` takes it back; the loop calls
-    `begin` once and `after_step` after every step.
-    """
-
-    stage: str
-    training: TrainingConfig
-    runtime: Runtime
-    total_steps: int
-    state: Callable[[], dict[str, Any]]
-    restore: Callable[[Mapping[str, Any]], None]
-    evaluate: Evaluate | None = None
-    best: float | None = None
-    bad_evaluations: int = 0
-    tokens: int = 0
-    last_metrics: dict[str, float] = field(default_factory=dict)
-    _bar: Any = None
-    _began: float = 0.0
-    _step_began: float = 0.0
-    _saved_step: int = -1
-    _score: float | None = None
-
-    def begin(self) -> int:
-        """Restore the newest checkpoint when resuming; the step to continue from."""
-        step = 0
-        runtime = self.runtime
-        if runtime.resume and runtime.store is not None:
-            loaded = runtime.store.load_latest({"model": self.state()["model"]})
-            if loaded is not None:
-                self.restore(loaded.state)
-                keeper = loaded.state["keeper"]
-                self.best, self.bad_evaluations = keeper["best"], keeper["bad_evaluations"]
-                self.tokens = keeper["tokens"]
-                if runtime.tracker is not None:
-                    runtime.tracker.truncate_to(keeper["offsets"])
-                restore_random_state(loaded.state["random"])
-                step = self._saved_step = loaded.step
-        self._began = self._step_began = time.monotonic()
-        self._bar = tqdm(
-            total=self.total_steps,
-            initial=step,
-            desc=self.stage,
-            unit="step",
-            disable=not (runtime.progress and runtime.is_main),
-            dynamic_ncols=True,
-        )
-        if runtime.tracker is not None:
-            runtime.tracker.status(
-                state="running", stage=self.stage, step=step, total_steps=self.total_steps
-            )
-        if step == 0 and self.evaluate is not None:
-            self._evaluate(0, 0.0)
-        return step
-
-    def after_step(
-        self,
-        step: int,
-        metrics: Mapping[str, float],
-        *,
-        epoch: float,
-        tokens: int,
-        shown: Mapping[str, str],
-    ) -> bool:
-        """Log, evaluate, save, and say whether to go on. `step` counts finished steps.
-
-        Raises:
-            StopRequested: somebody asked to stop; a checkpoint has been written.
-        """
-        runtime, training = self.runtime, self.training
-        self.tokens += tokens
-        self.last_metrics = dict(metrics)
-        seconds = time.monotonic() - self._step_began
-        if runtime.tracker is not None:
-            runtime.tracker.log(self.stage, step, metrics, epoch=epoch)
-            runtime.tracker.log_timing(
-                self.stage,
-                step,
-                {"seconds": seconds, "tokens_per_second": tokens / max(seconds, 1e-9)},
-            )
-            runtime.tracker.status(
-                state="running",
-                stage=self.stage,
-                step=step,
-                total_steps=self.total_steps,
-                epoch=epoch,
-            )
-        self._bar.update(1)
-        self._bar.set_postfix(shown, refresh=False)
-        go_on = True
-        last = step >= self.total_steps
-        self._score = None
-        if self.evaluate is not None and (last or _due(step, training.eval_steps)):
-            go_on = self._evaluate(step, epoch)
-        if runtime.stop.requested:
-            self.save(step)
-            self._bar.close()
-            if runtime.tracker is not None:
-                runtime.tracker.status(
-                    state="interrupted", message="stopped by request; use --resume"
-                )
-            raise StopRequested(
-                f"stopped by request in stage {self.stage} after step {step}; "
-                "run the same command with --resume to go on from there"
-            )
-        if _due(step, training.save_steps) and not last:
-            self.save(step)
-        self._step_began = time.monotonic()
-        return go_on
-
-    def _evaluate(self, step: int, epoch: float) -> bool:
-        assert self.evaluate is not None
-        values = dict(self.evaluate(step, epoch))
-        score = values.pop("score", None)
-        if self.runtime.tracker is not None:
-            self.runtime.tracker.log(self.stage, step, values, epoch=epoch, kind="eval")
-        self._score = score
-        if score is None:
-            return True
-        if self.best is None or score > self.best:
-            self.best, self.bad_evaluations = score, 0
-        else:
-            self.bad_evaluations += 1
-        patience = self.training.early_stopping_patience
-        return not (patience and self.bad_evaluations >= patience)
-
-    def save(self, step: int) -> None:
-        """Write a checkpoint of everything (main process only)."""
-        store, tracker = self.runtime.store, self.runtime.tracker
-        if store is None or not self.runtime.is_main or step == self._saved_step:
-            return
-        state = self.state()
-        state["random"] = random_state()
-        state["keeper"] = {
-            "best": self.best,
-            "bad_evaluations": self.bad_evaluations,
-            "tokens": self.tokens,
-            "offsets": tracker.offsets() if tracker is not None else {},
-        }
-        store.save(step, state, metric=self._score)
-        self._saved_step = step
-
-    def finish(self, step: int, *, stopped_early: bool) -> TrainResult:
-        """Save the end state and close the bar."""
-        self.save(step)
-        self._bar.close()
-        return TrainResult(
-            steps=step,
-            metrics=self.last_metrics,
-            seconds=time.monotonic() - self._began,
-            tokens=self.tokens,
-            stopped_early=stopped_early,
-        )
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0

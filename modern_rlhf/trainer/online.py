@@ -3,6 +3,8 @@
 Each step of this loop is one rollout and the updates on it:
   1. draw prompts, sample G responses each, score the texts             (rollout.collect)
   2. log-probs of policy and reference, values, all without gradient     (fill_log_probs)
+     Each process does 1 and 2 for its share of the prompts; then all episodes are put together, and
+     every process knows the whole rollout from there on.
   3. scores: running normalisation, clip, missing-EOS rule               (shape_scores)
   4. advantages, as the algorithm's row says                             (algorithms.ALGORITHMS)
   5. `ppo_epochs` passes in fresh permutations, an optimiser step a mini-batch (update.Updater)
@@ -22,17 +24,18 @@ from torch import Tensor
 
 from modern_rlhf.advantages import missing_eos
 from modern_rlhf.config.sections import TrainingConfig, check_training
-from modern_rlhf.errors import TrainingError
+from modern_rlhf.errors import ConfigError, TrainingError
 from modern_rlhf.losses.value import explained_variance
 from modern_rlhf.ops.kl import AdaptiveKLController, FixedKLController, kl_estimate
 from modern_rlhf.ops.masking import masked_mean, masked_sum
 from modern_rlhf.ops.moments import RunningMoments, clip
 from modern_rlhf.rollout.collect import collect
-from modern_rlhf.rollout.types import RolloutBatch
+from modern_rlhf.rollout.types import RolloutBatch, Share
 from modern_rlhf.trainer.algorithms import ALGORITHMS, AdvantageInputs, Advantages
+from modern_rlhf.trainer.inputs import adapters_off
+from modern_rlhf.trainer.keeper import Keeper
 from modern_rlhf.trainer.loop import (
     EpochSampler,
-    Keeper,
     MetricSums,
     TrainResult,
     linear_schedule,
@@ -65,9 +68,15 @@ class OnlineLoop:
         self.runtime = runtime
         self.algorithm = ALGORITHMS[training.algorithm]
         group = training.samples_per_prompt
-        self.prompts_per_rollout = training.rollout_batch_size // group // runtime.world_size
+        self.prompts_per_rollout = training.rollout_batch_size // group
+        if self.prompts_per_rollout < runtime.processes.count:
+            raise ConfigError(
+                f"a rollout of {self.prompts_per_rollout} prompts cannot be shared by "
+                f"{runtime.processes.count} processes: raise training.rollout_batch_size"
+            )
         self.sampler = EpochSampler(len(parts.prompts), seed=training.seed)
-        self.generator = torch.Generator().manual_seed(training.seed + 7919 * (runtime.rank + 1))
+        # The same in every process: each uses its own rows of what is drawn (D24).
+        self.generator = torch.Generator().manual_seed(training.seed + 7919)
         self.updater = Updater(
             parts,
             algorithm=self.algorithm,
@@ -108,12 +117,12 @@ class OnlineLoop:
 
     def state(self) -> dict[str, Any]:
         """All that has to survive a kill between two rollouts."""
-        modules = {"policy": self.runtime.unwrap(self.updater.policy).state_dict()}
+        modules = {"policy": self.runtime.state_of(self.updater.policy)}
         if self.updater.value_model is not None:
-            modules["value"] = self.runtime.unwrap(self.updater.value_model).state_dict()
+            modules["value"] = self.runtime.state_of(self.updater.value_model)
         return {
             "model": modules,
-            "optimizer": self.updater.optimizer.state_dict(),
+            "optimizer": self.runtime.state_of(self.updater.optimizer),
             "trainer": {
                 "generator": self.generator.get_state(),
                 "kl_controller": self.kl_controller.state_dict(),
@@ -125,10 +134,10 @@ class OnlineLoop:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.runtime.unwrap(self.updater.policy).load_state_dict(state["model"]["policy"])
+        self.runtime.load(self.updater.policy, state["model"]["policy"])
         if self.updater.value_model is not None:
-            self.runtime.unwrap(self.updater.value_model).load_state_dict(state["model"]["value"])
-        self.updater.optimizer.load_state_dict(state["optimizer"])
+            self.runtime.load(self.updater.value_model, state["model"]["value"])
+        self.runtime.load(self.updater.optimizer, state["optimizer"])
         trainer = state["trainer"]
         self.generator.set_state(trainer["generator"])
         self.kl_controller.load_state_dict(trainer["kl_controller"])
@@ -139,9 +148,11 @@ class OnlineLoop:
 
     def train(self) -> TrainResult:
         """Run to the last rollout, an early stop, or a stop request."""
+        return self.keeper.run(self._loop)
+
+    def _loop(self) -> TrainResult:
         training = self.training
         step = self.keeper.begin()
-        self.parts.engine.sync()
         go_on = True
         while go_on and step < self.total_rollouts:
             rate = set_learning_rate(
@@ -150,6 +161,7 @@ class OnlineLoop:
             )
             batch = self.rollout(step)
             self.fill_log_probs(batch)
+            batch = RolloutBatch.joined(self.runtime.processes.gather(batch))
             advantages, scores = self.advantages(batch)
             sums = MetricSums()
             updates = self.updater.update(
@@ -159,19 +171,15 @@ class OnlineLoop:
                 kl_coefficient=self.kl_controller.value,
                 sums=sums,
             )
-            self.parts.engine.sync()
             metrics = self.metrics(batch, advantages, scores, sums, updates, rate)
-            self.kl_controller.update(metrics["kl"], len(batch) * self.runtime.world_size)
+            self.kl_controller.update(metrics["kl"], len(batch))
             step += 1
             self._log_rollouts(batch, advantages, step)
             check_kl(metrics["kl"], training.abort_kl, step=step)
-            epoch = (
-                step * self.prompts_per_rollout * self.runtime.world_size / len(self.parts.prompts)
-            )
             go_on = self.keeper.after_step(
                 step,
                 metrics,
-                epoch=epoch,
+                epoch=step * self.prompts_per_rollout / len(self.parts.prompts),
                 tokens=sum(batch.lengths()),
                 shown={
                     "reward": f"{metrics['reward']:.3f}",
@@ -185,25 +193,28 @@ class OnlineLoop:
     # 1 --------------------------------------------------------------------------------------------
 
     def rollout(self, step: int) -> RolloutBatch:
-        """Sample and score this step's episodes; each process takes its own prompts."""
-        parts, training = self.parts, self.training
-        world = self.runtime.world_size
-        cursor = (
-            step * self.prompts_per_rollout * world + self.runtime.rank * self.prompts_per_rollout
-        )
-        chosen = self.sampler.take(cursor, self.prompts_per_rollout)
-        batch = collect(
-            [parts.prompts[i] for i in chosen],
-            [parts.prompt_ids[i] for i in chosen],
-            engine=parts.engine,
-            tokenizer=parts.tokenizer,
-            reward=parts.reward,
-            samples_per_prompt=training.samples_per_prompt,
-            max_new_tokens=training.max_response_tokens,
-            temperature=training.temperature,
-            generator=self.generator,
-        )
-        unscorable = 1.0 - float(batch.valid.float().mean())
+        """Sample and score this process's share of the step's episodes."""
+        parts, training, processes = self.parts, self.training, self.runtime.processes
+        count = self.prompts_per_rollout
+        drawn, mine = self.sampler.take(step * count, count), processes.share(count)
+        chosen = [drawn[i] for i in mine]
+        with self.runtime.whole_weights():
+            parts.engine.sync()
+            batch = collect(
+                [parts.prompts[i] for i in chosen],
+                [parts.prompt_ids[i] for i in chosen],
+                engine=parts.engine,
+                tokenizer=parts.tokenizer,
+                reward=parts.reward,
+                samples_per_prompt=training.samples_per_prompt,
+                max_new_tokens=training.max_response_tokens,
+                temperature=training.temperature,
+                generator=self.generator,
+                share=Share(mine, count),
+                stop_strings=training.stop_strings,
+            )
+        valid = float(processes.sum(batch.valid.float().sum()))
+        unscorable = 1.0 - valid / (count * training.samples_per_prompt)
         if unscorable > training.max_unscorable_share:
             raise TrainingError(
                 f"{unscorable:.0%} of the samples of step {step + 1} could not be scored, more than "
@@ -221,7 +232,8 @@ class OnlineLoop:
         shape = (len(batch), width)
         batch.log_probs, batch.ref_log_probs = torch.zeros(shape), torch.zeros(shape)
         batch.values = torch.zeros(shape) if self.algorithm.needs_value else None
-        for micro in self.updater.micro(range(len(batch)), batch):
+        micros = self.updater.micro(range(len(batch)), batch)
+        for micro, _ in self.runtime.in_step(micros):
             sequences = self.updater.sequences(batch, micro.distinct)
             with self.runtime.autocast():
                 out = self.updater.policy(sequences, temperature=self.training.temperature)
@@ -233,23 +245,18 @@ class OnlineLoop:
                 )
             rows, place, cut = micro.rows, micro.place, out.log_probs.shape[1]
             batch.log_probs[rows, :cut] = out.log_probs.cpu()[place]
-            batch.ref_log_probs[rows, :cut] = (
-                out.log_probs if reference is None else reference
-            ).cpu()[place]
+            batch.ref_log_probs[rows, :cut] = reference.cpu()[place]
             if batch.values is not None:
                 assert values is not None
                 batch.values[rows, :cut] = values.cpu()[place]
 
-    def _reference_log_probs(self, sequences: Any) -> Tensor | None:
+    def _reference_log_probs(self, sequences: Any) -> Tensor:
+        """By the frozen reference, or under LoRA by the policy without its adapters."""
+        temperature = self.training.temperature
         if self.parts.reference is not None:
-            out = self.parts.reference(sequences, temperature=self.training.temperature)
-            return out.log_probs  # type: ignore[no-any-return]
-        lm = self.parts.policy.lm
-        if hasattr(lm, "disable_adapter"):
-            with lm.disable_adapter():
-                out = self.parts.policy(sequences, temperature=self.training.temperature)
-            return out.log_probs
-        return None
+            return self.parts.reference(sequences, temperature=temperature).log_probs  # type: ignore[no-any-return]
+        with adapters_off(self.parts.policy.lm):
+            return self.parts.policy(sequences, temperature=temperature).log_probs  # type: ignore[no-any-return]
 
     # 3, 4 -----------------------------------------------------------------------------------------
 
@@ -303,10 +310,10 @@ class OnlineLoop:
         assert batch.log_probs is not None and batch.ref_log_probs is not None
         mask = batch.mask
         count = max(1.0, updates["updates"])
-        logged = {name: value / count for name, value in sums.result(self.runtime).items()}
+        logged = {name: value / count for name, value in sums.own().items()}
         kl = masked_sum(batch.log_probs - batch.ref_log_probs, mask, dim=-1)[batch.valid]
         k3 = kl_estimate(batch.log_probs, batch.ref_log_probs, kind="k3")
-        local = {
+        sampled = {
             **rollout_metrics(batch, scores),
             "kl": float(kl.mean()) if len(kl) else 0.0,
             "kl_k3_per_token": float(masked_mean(k3, mask)),
@@ -316,17 +323,12 @@ class OnlineLoop:
             ),
         }
         if advantages.returns is not None and batch.values is not None:
-            local["explained_variance"] = float(
+            sampled["explained_variance"] = float(
                 explained_variance(values=batch.values, returns=advantages.returns, mask=mask)
             )
-        averaged = {
-            name: float(self.runtime.sum_over_processes(torch.tensor(value)))
-            / self.runtime.world_size
-            for name, value in local.items()
-        }
         return {
             **logged,
-            **averaged,
+            **sampled,
             "gradient_norm": updates["gradient_norm"],
             "kl_coefficient": self.kl_controller.value,
             "learning_rate": rate,

@@ -1,7 +1,8 @@
-"""REINFORCE, RLOO and GRPO: the rows of the table without a value network.
+"""REINFORCE, RLOO, GRPO and online DPO: the rows of the table without a value network.
 
 Papers: "Back to Basics" 2402.14740 (REINFORCE with a moving-average baseline, RLOO), GRPO 2402.03300
-with the normalisations of Dr.GRPO 2503.20783 and DAPO 2503.14476. The loop is `trainer.online`.
+with the normalisations of Dr.GRPO 2503.20783 and DAPO 2503.14476; online DPO 2402.04792 ranks its own
+samples with the reward (`trainer.pairs`). The loop is `trainer.online`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from modern_rlhf.trainer.runtime import Evaluate, Runtime
 
 
 class PolicyGradientTrainer:
-    """Trains a policy with REINFORCE, RLOO or GRPO against any reward.
+    """Trains a policy with REINFORCE, RLOO, GRPO or online DPO against any reward.
 
     Args:
-        algorithm: `reinforce`, `rloo` or `grpo`; default: the config's.
+        algorithm: `reinforce`, `rloo`, `grpo` or `dpo`; default: the config's.
         model, tokenizer, prompts, reward, config, reference, engine: as for `PPOTrainer`.
 
     Raises:
@@ -50,7 +51,8 @@ class PolicyGradientTrainer:
         evaluate: Evaluate | None = None,
     ) -> None:
         config = config or TrainingConfig(algorithm="rloo", samples_per_prompt=4)
-        training = dataclasses.replace(config, algorithm=algorithm or config.algorithm)
+        name = algorithm or config.algorithm
+        training = dataclasses.replace(config, algorithm=name, dpo_online=name == "dpo")
         without_value = [name for name, row in ALGORITHMS.items() if not row.needs_value]
         if training.algorithm not in without_value:
             raise ConfigError(
@@ -88,4 +90,4 @@ class PolicyGradientTrainer:
         """Write the policy as a Hugging Face directory."""
         from modern_rlhf.trainer.export import save_policy
 
-        save_policy(self.policy, self.parts.tokenizer, folder)
+        save_policy(self.policy, self.parts.tokenizer, folder, self.runtime)

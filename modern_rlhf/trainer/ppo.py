@@ -135,4 +135,4 @@ class PPOTrainer:
         """Write the policy as a Hugging Face directory."""
         from modern_rlhf.trainer.export import save_policy
 
-        save_policy(self.policy, self.parts.tokenizer, folder)
+        save_policy(self.policy, self.parts.tokenizer, folder, self.runtime)

@@ -4,6 +4,9 @@ The losses are `reward_model.fit`'s; this loop adds what every trainer has: resu
 A frozen backbone is run once over all texts and its pooled features are kept (`FeatureCache` on
 disk, or memory when nothing is kept); further epochs then cost only the heads. Validation pairs are
 split off by question (`group_id`), never by row.
+
+Several processes share the work of the backbone alone: its features are gathered, and the small heads
+are trained on the whole batch in every process alike, dropout included.
 """
 
 from __future__ import annotations
@@ -16,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modern_rlhf.config.sections import RewardConfig, TrainingConfig
+from modern_rlhf.config.reward import RewardConfig
+from modern_rlhf.config.sections import TrainingConfig
 from modern_rlhf.data_loader.splits import split_by_group
 from modern_rlhf.errors import DataError
-from modern_rlhf.models.loading import load_backbone
 from modern_rlhf.records import PreferencePair, Rating
+from modern_rlhf.reward_model.build import build_reward_model, loss_settings
 from modern_rlhf.reward_model.cache import FeatureCache
-from modern_rlhf.reward_model.encoding import length_limit
 from modern_rlhf.reward_model.evaluator import RewardModelEvaluator
 from modern_rlhf.reward_model.fit import (
     loss_plan,
@@ -32,9 +35,9 @@ from modern_rlhf.reward_model.fit import (
     rating_targets,
 )
 from modern_rlhf.reward_model.model import CustomRewardModel
+from modern_rlhf.trainer.keeper import Keeper
 from modern_rlhf.trainer.loop import (
     EpochSampler,
-    Keeper,
     MetricSums,
     TrainResult,
     check_finite,
@@ -51,12 +54,12 @@ class RewardTrainer:
     """Trains a `CustomRewardModel` on preference pairs and ratings.
 
     Args:
-        model: the reward model, or the name of a backbone to build one on.
+        model: the reward model, or the name of a backbone to build one on or of a saved one.
         pairs, ratings: records; either may be empty, not both.
         config: the reward section (epochs over cached features, batch size, heads).
         training: seed, learning rate of the heads, epochs when the backbone trains.
         cache_folder: where features of a frozen backbone are kept; None keeps them in memory.
-        validation_fraction: share of the questions held out for the report.
+        validation_fraction: share of the questions held out for the report, with people's judgements.
 
     Raises:
         DataError: nothing to train on.
@@ -80,16 +83,11 @@ class RewardTrainer:
         self.runtime = runtime = runtime or Runtime()
         generator = torch.Generator().manual_seed(training.seed)
         if isinstance(model, str):
-            backbone = load_backbone(model, device=runtime.device)
-            limit = length_limit(backbone.model.config, backbone.tokenizer)
-            wanted = self.config.reward_max_length
-            model = CustomRewardModel(
-                backbone,
-                freeze_backbone=self.config.custom_reward_freeze_backbone,
-                human_logits=self.config.use_human_logits and bool(ratings),
-                human_logits_layer=self.config.human_logits_layer,  # type: ignore[arg-type]
-                human_feedback_weight=self.config.human_feedback_weight,
-                max_length=wanted if limit is None else min(wanted, limit),
+            model = build_reward_model(
+                model,
+                self.config,
+                human_logits=bool(ratings),
+                device=runtime.device,
                 generator=generator,
             )
         self.model = model.to(runtime.device)
@@ -110,7 +108,10 @@ class RewardTrainer:
             rating_targets(self.train_ratings, model.settings.heads) if self.train_ratings else None
         )
         self.plan = loss_plan(
-            model.heads, pairs=len(self.train_pairs), ratings=len(self.train_ratings)
+            model.heads,
+            pairs=len(self.train_pairs),
+            ratings=len(self.train_ratings),
+            settings=loss_settings(self.config),
         )
         self.features: dict[str, Tensor] = {}
         self.cache_folder = cache_folder
@@ -123,6 +124,7 @@ class RewardTrainer:
         self.pair_sampler = EpochSampler(max(1, len(self.train_pairs)), seed=training.seed)
         self.rating_sampler = EpochSampler(max(1, len(self.train_ratings)), seed=training.seed + 1)
         self.trainable = [p for p in model.parameters() if p.requires_grad]
+        self.backbone_parts = [p for p in model.backbone.parameters() if p.requires_grad]
         self.optimizer = make_optimizer([(self.trainable, training.reward_learning_rate)], training)
         self.keeper = Keeper(
             stage="reward",
@@ -154,6 +156,9 @@ class RewardTrainer:
 
     def train(self) -> TrainResult:
         """Run to the last step, an early stop, or a stop request."""
+        return self.keeper.run(self._loop)
+
+    def _loop(self) -> TrainResult:
         if self.model.frozen:
             self._compute_features()
         torch.manual_seed(self.training.seed)  # dropout in the heads; resume restores its state
@@ -171,14 +176,19 @@ class RewardTrainer:
             if self.rating_targets is not None:
                 rows = self.rating_sampler.take(step * self.ratings_per_step, self.ratings_per_step)
                 tokens += self._rating_step(rows, sums)
-            metrics = sums.result(self.runtime)
+            metrics = sums.own()
             check_finite(
                 metrics["loss"],
                 what="the reward loss",
                 step=step + 1,
                 remedy="lower training.reward_learning_rate",
             )
-            norm = self.runtime.step(self.optimizer, self.trainable, self.training.max_grad_norm)
+            norm = self.runtime.step(
+                self.optimizer,
+                self.trainable,
+                self.training.max_grad_norm,
+                parts=self.backbone_parts,
+            )
             step += 1
             go_on = self.keeper.after_step(
                 step,
@@ -199,20 +209,30 @@ class RewardTrainer:
         if self.rating_targets is not None:
             parts["rated"] = (self.rating_targets.prompts, self.rating_targets.responses)
         cache = None if self.cache_folder is None else FeatureCache(self.cache_folder, self.model)
+        processes = self.runtime.processes
         for name, (prompts, responses) in parts.items():
-            if cache is not None:
-                self.features[name] = cache.get(prompts, responses)
-            else:
-                self.features[name], _ = self.model.pooled(prompts, responses)
+            mine = processes.share(len(prompts))
+            part = prompts[mine.start : mine.stop], responses[mine.start : mine.stop]
+            found = torch.empty(0, self.model.heads.feature_size)
+            if len(mine):
+                found = cache.get(*part) if cache is not None else self.model.pooled(*part)[0].cpu()
+            self.features[name] = torch.cat(processes.gather(found)).to(self.runtime.device)
         self.model.heads.set_feature_statistics(torch.cat(list(self.features.values())))
 
     def _output(self, part: str, rows: Sequence[int], prompts: list[str], texts: list[str]) -> Any:
         """Head outputs of the given rows, and how many tokens the backbone read for them."""
         if self.model.frozen:
             return self.model.heads(self.features[part][list(rows)].to(self.runtime.device)), 0
-        batch = self.model.encode_pairs([prompts[i] for i in rows], [texts[i] for i in rows])
+        mine = self.runtime.shared_rows(rows)
+        batch = self.model.encode_pairs([prompts[i] for i in mine], [texts[i] for i in mine])
         with self.runtime.autocast():
-            return self.model(batch), int(batch.lengths.sum())
+            features = self.model.features(batch)
+        # The others' rows come without gradient: each process has that of its own, and they add up.
+        gathered = self.runtime.processes.gather(features.detach().cpu())
+        gathered = [part.to(features.device) for part in gathered]
+        gathered[self.runtime.processes.rank] = features
+        read = int(self.runtime.processes.sum(batch.lengths.sum()))
+        return self.model.heads(torch.cat(gathered)), read
 
     def _pair_step(self, rows: Sequence[int], sums: MetricSums) -> int:
         targets = self.pair_targets
@@ -226,7 +246,7 @@ class RewardTrainer:
             weights=targets.weights[index].to(self.runtime.device),
             settings=self.plan,
         )
-        self.runtime.backward(loss)
+        self.runtime.backward(loss, replicated=True)
         sums.add({"loss": loss, **metrics})
         return read + more
 
@@ -244,7 +264,7 @@ class RewardTrainer:
             head_weights=self.model.heads.weights,
             settings=self.plan,
         )
-        self.runtime.backward(loss)
+        self.runtime.backward(loss, replicated=True)
         sums.add({"loss": loss, **metrics})
         return read
 
@@ -256,17 +276,21 @@ class RewardTrainer:
         return report
 
     def save_model(self, folder: Any) -> None:
-        """Write the reward model's own folder."""
-        self.model.save_pretrained(folder)
+        """Write the reward model's own folder (the main process does)."""
+        self.runtime.processes.on_main(lambda: self.model.save_pretrained(folder))
 
 
 def _split(items: Sequence[Any], *, fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
-    """(train, validation) by question; everything trains when the fraction is 0."""
-    if not items or fraction <= 0:
+    """(train, validation) by question; everything trains when the fraction is 0.
+
+    Only people's judgements are validated on: synthetic ones of held-out questions go to neither part,
+    and where there are none but synthetic ones nothing is held out.
+    """
+    if fraction <= 0 or all(item.synthetic for item in items):
         return list(items), []
     parts = split_by_group(
         list(items), fractions={"train": 1.0 - fraction, VALIDATION: fraction}, seed=seed
     )
     if not parts["train"]:
         return list(items), []
-    return parts["train"], parts[VALIDATION]
+    return parts["train"], [item for item in parts[VALIDATION] if not item.synthetic]

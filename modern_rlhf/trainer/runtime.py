@@ -2,15 +2,16 @@
 
 One `Runtime` is made by whoever starts a trainer (the pipeline, a notebook, a test) and handed in.
 `accelerate` is the engine underneath, so the same loop runs in one process or many; with one process
-it adds nothing. This file knows no algorithm, no loss and no data.
+it adds nothing. Weights are replicated, or cut over the processes by FSDP2 when `accelerate launch` is
+given such a configuration. This file knows no algorithm, no loss and no data.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -19,6 +20,10 @@ from torch import Tensor, nn
 from modern_rlhf.checkpoint.store import CheckpointStore
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.tracking import RunTracker
+from modern_rlhf.trainer.processes import Processes
+from modern_rlhf.trainer.sharding import cut_like, gathered, is_sharded, shard, whole
+
+T = TypeVar("T")
 
 
 class StopSignal(Protocol):
@@ -47,10 +52,13 @@ class Runtime:
     Attributes:
         device: `cpu`, `cuda`, `cuda:N` or `mps`.
         dtype: compute dtype of forwards: `bf16`, `fp16` or `fp32`; parameters stay float32.
-        tracker, store: logs and checkpoints; None keeps nothing.
+        tracker, store: logs and checkpoints; None keeps nothing. Only the main process writes: every
+            process may be given both, the others drop the tracker and only read the store.
         stop: polled after every step.
         resume: continue from the newest good checkpoint of `store`.
         progress: show tqdm bars.
+        processes: all processes of this run (made here).
+        sharded: FSDP2 cuts weights, gradients and optimiser state over the processes.
     """
 
     device: str = "cpu"
@@ -65,6 +73,15 @@ class Runtime:
         if self.dtype not in DTYPES:
             raise ConfigError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
         self.accelerator = Accelerator(cpu=self.device == "cpu", mixed_precision="no")
+        self.sharded = is_sharded(self.accelerator, self.dtype)
+        self.processes = Processes(
+            rank=int(self.accelerator.process_index),
+            count=int(self.accelerator.num_processes),
+            device=self.accelerator.device,
+        )
+        self._cut: list[nn.Module] = []
+        if not self.processes.is_main:
+            self.tracker, self.progress = None, False
         enabled = self.dtype == "fp16" and self.device.startswith("cuda")
         self.scaler = torch.amp.GradScaler(enabled=enabled)
 
@@ -74,15 +91,7 @@ class Runtime:
 
     @property
     def is_main(self) -> bool:
-        return bool(self.accelerator.is_main_process)
-
-    @property
-    def world_size(self) -> int:
-        return int(self.accelerator.num_processes)
-
-    @property
-    def rank(self) -> int:
-        return int(self.accelerator.process_index)
+        return self.processes.is_main
 
     def autocast(self) -> Any:
         """Forward passes run in the compute dtype; float32 needs no context."""
@@ -91,38 +100,95 @@ class Runtime:
         return torch.autocast(torch.device(self.device).type, dtype=self.compute_dtype)
 
     def prepare(self, module: nn.Module) -> nn.Module:
-        """Move to the device and wrap for several processes where there are several."""
-        module.to(self.device)
-        if self.world_size == 1:
-            return module
-        prepared: nn.Module = self.accelerator.prepare_model(module)
-        return prepared
+        """Move to the device; cut the weights over the processes where FSDP2 was asked for.
 
-    def backward(self, loss: Tensor) -> None:
-        """Accumulate gradients of a loss whose denominator is the global batch.
-
-        Data-parallel wrappers average over processes, so the sum over them is restored here.
+        The optimiser has to be made of the returned module's parameters.
         """
-        self.accelerator.backward(self.scaler.scale(loss * self.world_size))
+        module.to(self.device)
+        if self.sharded:
+            self._cut.append(shard(self.accelerator, module))
+        return module
+
+    @contextlib.contextmanager
+    def whole_weights(self) -> Iterator[None]:
+        """Inside, every process has all weights of what it prepared, and forwards need no other.
+
+        For sampling and evaluation, where processes do not keep in step. Nothing to do without FSDP.
+        """
+        with contextlib.ExitStack() as stack:
+            for module in self._cut:
+                stack.enter_context(gathered(module))
+            yield
+
+    def shared_rows(self, rows: Sequence[int]) -> Sequence[int]:
+        """This process's part of the rows of an optimiser batch.
+
+        Raises:
+            ConfigError: there are fewer rows than processes.
+        """
+        if len(rows) < self.processes.count:
+            raise ConfigError(
+                f"{len(rows)} rows an optimiser step cannot be shared by {self.processes.count} "
+                "processes: raise training.batch_size (or rollout_batch_size), or start fewer"
+            )
+        part = self.processes.share(len(rows))
+        return rows[part.start : part.stop]
+
+    def in_step(self, groups: Sequence[T]) -> Iterator[tuple[T, float]]:
+        """(micro-batch, weight of its loss): every process gets the same number of forward passes.
+
+        Where weights are cut over the processes each pass needs all of them; a process that is done
+        repeats its last micro-batch with weight 0.
+        """
+        yield from ((group, 1.0) for group in groups)
+        if self.sharded:
+            most = max(self.processes.gather(len(groups)))
+            yield from ((groups[-1], 0.0) for _ in range(most - len(groups)))
+
+    def backward(self, loss: Tensor, *, replicated: bool = False) -> None:
+        """Accumulate gradients of this process's part of a loss whose denominator is the whole batch's.
+
+        FSDP averages gradients over processes, so their sum is restored here; `replicated` says that
+        the model was not given to `prepare`.
+        """
+        count = self.processes.count if self.sharded and not replicated else 1
+        self.accelerator.backward(self.scaler.scale(loss * count))
 
     def step(
-        self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], norm: float
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: Sequence[nn.Parameter],
+        norm: float,
+        *,
+        parts: Sequence[nn.Parameter] | None = None,
     ) -> float:
-        """Clip the global gradient norm, take one optimiser step, clear gradients; the norm (D29)."""
+        """Add up the processes' gradients, clip their global norm, step, clear; the norm (D29).
+
+        Args:
+            parts: for a replicated model, the parameters of whose gradient each process holds a part;
+                the others have their whole gradient in every process. None: what `prepare` returned.
+        """
+        if parts is not None:
+            self.processes.sum_gradients(parts)
+        elif not self.sharded:
+            self.processes.sum_gradients(parameters)
         self.scaler.unscale_(optimizer)
         total = torch.nn.utils.clip_grad_norm_(parameters, norm if norm > 0 else float("inf"))
         self.scaler.step(optimizer)
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        return float(total)
+        return float(whole(total))
 
-    def sum_over_processes(self, value: Tensor) -> Tensor:
-        """The sum of a tensor over all processes."""
-        if self.world_size == 1:
-            return value
-        summed: Tensor = self.accelerator.reduce(value.to(self.device), reduction="sum")
-        return summed
+    def state_of(self, holder: nn.Module | torch.optim.Optimizer) -> dict[str, Any]:
+        """The state of a module or an optimiser, whole in every process.
 
-    def unwrap(self, module: nn.Module) -> nn.Module:
-        inner: nn.Module = self.accelerator.unwrap_model(module)
-        return inner
+        The same whether one process made it or many: a checkpoint of two processes serves one too.
+        """
+        state: dict[str, Any] = holder.state_dict()
+        return whole(state) if self.sharded else state
+
+    def load(self, holder: nn.Module | torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+        """Take back what `state_of` gave."""
+        if self.sharded:
+            state = cut_like(holder, state)
+        holder.load_state_dict(state)  # type: ignore[arg-type]

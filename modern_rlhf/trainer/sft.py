@@ -19,9 +19,9 @@ from modern_rlhf.data_loader.rows import demonstrations_from_rows
 from modern_rlhf.losses.sft import sft_loss
 from modern_rlhf.models.forward import Policy, make_sequences
 from modern_rlhf.trainer.inputs import resolve_model_and_tokenizer, with_lora
+from modern_rlhf.trainer.keeper import Keeper
 from modern_rlhf.trainer.loop import (
     EpochSampler,
-    Keeper,
     MetricSums,
     TrainResult,
     check_finite,
@@ -67,13 +67,7 @@ class SFTTrainer:
             model, tokenizer, device=self.runtime.device, longest=training.max_sequence_tokens
         )
         if settings.use_lora:
-            self.lm = with_lora(
-                self.lm,
-                rank=settings.lora_r,
-                alpha=settings.lora_alpha,
-                targets=settings.lora_target_modules,
-                seed=training.seed,
-            )
+            self.lm = with_lora(self.lm, settings, seed=training.seed, runtime=self.runtime)
         if training.gradient_checkpointing:
             self.lm.gradient_checkpointing_enable()
             self.lm.train()
@@ -109,18 +103,21 @@ class SFTTrainer:
     def state(self) -> dict[str, Any]:
         """Weights and optimiser; which rows come next follows from the step."""
         return {
-            "model": self.runtime.unwrap(self.policy).state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.runtime.state_of(self.policy),
+            "optimizer": self.runtime.state_of(self.optimizer),
             "trainer": {"scaler": self.runtime.scaler.state_dict()},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.runtime.unwrap(self.policy).load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.runtime.load(self.policy, state["model"])
+        self.runtime.load(self.optimizer, state["optimizer"])
         self.runtime.scaler.load_state_dict(state["trainer"]["scaler"])
 
     def train(self) -> TrainResult:
         """Run to the last step, an early stop, or a stop request."""
+        return self.keeper.run(self._loop)
+
+    def _loop(self) -> TrainResult:
         training, step, go_on = self.training, self.keeper.begin(), True
         while go_on and step < self.total_steps:
             rate = set_learning_rate(
@@ -153,26 +150,27 @@ class SFTTrainer:
     def accumulate(self, examples: Sequence[EncodedExample]) -> dict[str, float]:
         """Gradients of one optimiser batch; each process takes its share of the rows."""
         runtime, sums = self.runtime, MetricSums()
-        mine = range(runtime.rank, len(examples), runtime.world_size)
+        mine = runtime.shared_rows(range(len(examples)))
         total = float(sum(sum(example.loss_mask) for example in examples))
-        for group in micro_batches(
+        groups = micro_batches(
             mine, [len(e) for e in examples], max_tokens=self.training.tokens_per_micro_batch
-        ):
+        )
+        for group, weight in runtime.in_step(groups):
             rows = [examples[i] for i in group]
             sequences, mask = training_rows(rows, pad_id=self.tokenizer.pad_token_id)
             sequences, mask = sequences.to(runtime.device), mask.to(runtime.device)
             with runtime.autocast():
                 out = self.policy(sequences)
             loss, metrics = sft_loss(log_probs=out.log_probs, mask=mask, denominator=total)
-            runtime.backward(loss)
-            sums.add({"loss": loss, **metrics})
+            runtime.backward(weight * loss)
+            sums.add({"loss": loss, **metrics}, scale=weight)
         return sums.result(runtime)
 
     def save_model(self, folder: Any) -> None:
         """Write a Hugging Face directory; LoRA adapters are merged into the weights."""
         from modern_rlhf.trainer.export import save_policy
 
-        save_policy(self.lm, self.tokenizer, folder)
+        save_policy(self.lm, self.tokenizer, folder, self.runtime)
 
 
 def training_rows(examples: Sequence[EncodedExample], *, pad_id: int) -> tuple[Any, Tensor]:

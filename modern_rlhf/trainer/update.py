@@ -33,6 +33,7 @@ from modern_rlhf.trainer.loop import (
     make_optimizer,
     micro_batches,
 )
+from modern_rlhf.trainer.pairs import accumulate_pairs
 from modern_rlhf.trainer.runtime import Runtime
 
 
@@ -127,8 +128,7 @@ class Updater:
         value_only = step < training.ppo_value_warmup_rollouts and self.algorithm.needs_value
         stop_inner = False
         for _ in range(self.epochs):
-            order = self._permutation(len(batch))
-            for rows in _split(order, training.ppo_mini_batches):
+            for rows in self._mini_batches(len(batch)):
                 if stop_inner or self._cap_reached():
                     break
                 before = MetricSums()
@@ -150,11 +150,14 @@ class Updater:
         count = max(1, len(norms))
         return {"gradient_norm": sum(norms) / count, "updates": float(len(norms))}
 
-    def _permutation(self, episodes: int) -> list[int]:
+    def _mini_batches(self, episodes: int) -> list[list[int]]:
         """All episodes, prompts in random order, the samples of each together."""
         group = self.training.samples_per_prompt
         prompts = torch.randperm(episodes // group, generator=self.generator).tolist()
-        return [prompt * group + sample for prompt in prompts for sample in range(group)]
+        return [
+            [prompt * group + sample for prompt in part for sample in range(group)]
+            for part in _split(prompts, self.training.ppo_mini_batches)
+        ]
 
     def _cap_reached(self) -> bool:
         cap = self.training.total_steps
@@ -169,15 +172,43 @@ class Updater:
         value_only: bool,
         kl_coefficient: float,
     ) -> None:
-        """Gradients of one optimiser batch, micro-batch by micro-batch, one global denominator."""
+        """Gradients of one optimiser batch, micro-batch by micro-batch, one global denominator.
+
+        `batch` and `rows` are the same in every process; each takes its share of the rows.
+        """
+        training = self.training
+        if self.algorithm.in_pairs:
+            accumulate_pairs(
+                batch,
+                advantages.advantages[:, 0],
+                rows,
+                sums,
+                policy=self.policy,
+                pad_id=self.parts.tokenizer.pad_token_id,
+                training=training,
+                runtime=self.runtime,
+            )
+        else:
+            self._accumulate_tokens(batch, advantages, rows, sums, value_only, kl_coefficient)
+        if training.ppo_sft_coef > 0 and self.parts.sft_rows:
+            self._accumulate_sft(len(rows), sums)
+
+    def _accumulate_tokens(
+        self,
+        batch: RolloutBatch,
+        advantages: Advantages,
+        rows: Sequence[int],
+        sums: MetricSums,
+        value_only: bool,
+        kl_coefficient: float,
+    ) -> None:
         training = self.training
         mask = batch.mask
         how, constant_length = self.algorithm.aggregation(training)
-        denominator = self.runtime.sum_over_processes(
-            batch_denominator(mask[rows], how=how, constant_length=constant_length)  # type: ignore[arg-type]
-        )
-        tokens = self.runtime.sum_over_processes(batch_denominator(mask[rows], how="token_mean"))
-        for micro in self.micro(rows, batch):
+        denominator = batch_denominator(mask[rows], how=how, constant_length=constant_length)  # type: ignore[arg-type]
+        tokens = batch_denominator(mask[rows], how="token_mean")
+        mine = self.runtime.shared_rows(rows)
+        for micro, weight in self.runtime.in_step(self.micro(mine, batch)):
             sequences = self.sequences(batch, micro.distinct)
             place = micro.place.to(self.runtime.device)
             with self.runtime.autocast():
@@ -225,21 +256,22 @@ class Updater:
                     denominator=tokens,
                 )
                 loss = loss + training.ppo_value_loss_coef * value_loss
-                sums.add({"value_loss": value_loss, **value_metrics})
-            self.runtime.backward(loss)
-            sums.add({"policy_loss": policy_loss, **metrics, **entropy_metrics})
-        if training.ppo_sft_coef > 0 and self.parts.sft_rows:
-            self._accumulate_sft(len(rows), sums)
+                sums.add({"value_loss": value_loss, **value_metrics}, scale=weight)
+            self.runtime.backward(weight * loss)
+            sums.add({"policy_loss": policy_loss, **metrics, **entropy_metrics}, scale=weight)
 
     def _accumulate_sft(self, count: int, sums: MetricSums) -> None:
         """Gradients of the mixed-in SFT loss (ptx) on as many demonstrations as episodes."""
         chosen = self.sft_sampler.take(self.optimizer_steps * count, count)
         rows = [self.parts.sft_rows[i] for i in chosen]
         lengths = [len(p) + len(r) for p, r in rows]
-        tokens = self.runtime.sum_over_processes(torch.tensor(float(sum(len(r) for _, r in rows))))
-        for micro in micro_batches(
-            range(len(rows)), lengths, max_tokens=self.training.tokens_per_micro_batch
-        ):
+        tokens = torch.tensor(float(sum(len(r) for _, r in rows)))
+        groups = micro_batches(
+            self.runtime.shared_rows(range(len(rows))),
+            lengths,
+            max_tokens=self.training.tokens_per_micro_batch,
+        )
+        for micro, weight in self.runtime.in_step(groups):
             sequences = make_sequences(
                 [rows[i][0] for i in micro],
                 [rows[i][1] for i in micro],
@@ -250,8 +282,8 @@ class Updater:
             loss, _ = sft_loss(
                 log_probs=out.log_probs, mask=sequences.response_mask, denominator=tokens
             )
-            self.runtime.backward(self.training.ppo_sft_coef * loss)
-            sums.add({"sft_loss": loss})
+            self.runtime.backward(weight * self.training.ppo_sft_coef * loss)
+            sums.add({"sft_loss": loss}, scale=weight)
 
     def micro(self, rows: Sequence[int], batch: RolloutBatch) -> list[MicroBatch]:
         """Episodes cut into forward passes of at most `tokens_per_micro_batch` padded tokens."""
@@ -280,7 +312,7 @@ class Updater:
 
 
 def _split(order: list[int], parts: int) -> list[list[int]]:
-    """`order` in `parts` runs whose sizes differ by at most one."""
+    """`order` in at most `parts` runs whose sizes differ by at most one."""
     size, rest = divmod(len(order), parts)
     runs, start = [], 0
     for index in range(parts):

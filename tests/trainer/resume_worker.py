@@ -1,14 +1,21 @@
 """Trains a tiny model with checkpoints in a folder; started, killed and resumed by the resume tests.
 
-    python resume_worker.py KIND FOLDER [--resume] [--pause-after N]
+    python resume_worker.py KIND FOLDER [--resume] [--pause-after N] [--die-after N]
+        [--kill-after SECONDS]
 
-With `--pause-after N` it touches FOLDER/paused after step N and sleeps there to be killed.
+`--pause-after N`: touch FOLDER/paused after step N and sleep there, to be killed. `--die-after N`: SIGKILL
+itself after step N, in the process of rank 1 where there are several. `--kill-after`: SIGKILL itself
+after so many seconds of training. Under several processes all get the same arguments.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import random
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,8 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from conftest import build_byte_tokenizer
 
 from modern_rlhf.checkpoint.store import CheckpointStore
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig, RewardConfig, TrainingConfig
+from modern_rlhf.models.loading import Backbone
 from modern_rlhf.pipeline.function_style import create_trainer
+from modern_rlhf.records import PreferencePair, Rating
+from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.tracking import RunTracker
 from modern_rlhf.trainer.runtime import Runtime
@@ -43,6 +53,21 @@ class LetterReward:
         pass
 
 
+def reward_model(lm: Any, tokenizer: Any) -> CustomRewardModel:
+    """Heads with dropout on a backbone that trains too: all that a resume could get wrong."""
+    backbone = Backbone(
+        model=lm.model,
+        tokenizer=tokenizer,
+        kind="decoder",
+        name="tiny",
+        hidden_size=16,
+        fingerprint="tiny",
+    )
+    return CustomRewardModel(
+        backbone, ("correct",), freeze_backbone=False, generator=torch.Generator().manual_seed(0)
+    )
+
+
 def build(kind: str, runtime: Runtime) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -61,7 +86,8 @@ def build(kind: str, runtime: Runtime) -> Any:
     )
     lm = LlamaForCausalLM(config).eval()
     training = TrainingConfig(
-        algorithm=kind if kind not in ("sft", "reward") else "ppo",
+        algorithm={"sft": "ppo", "reward": "ppo", "dpo-online": "dpo"}.get(kind, kind),
+        dpo_online=kind == "dpo-online",
         batch_size=2,
         sft_epochs=4,
         sft_learning_rate=1e-2,
@@ -81,6 +107,28 @@ def build(kind: str, runtime: Runtime) -> Any:
         "config": training,
         "model_config": ModelConfig(prompt_style="plain"),
     }
+    if kind == "reward":
+        return create_trainer(
+            "reward",
+            reward_model(lm, tokenizer),
+            pairs=[
+                PreferencePair(p, f"good {p}", f"bad {p}", group_id=p)
+                for p in PROMPTS
+                for _ in "12"
+            ],
+            ratings=[
+                Rating(p, f"{w} {p}", scores={"correct": v}, group_id=p)
+                for p in PROMPTS
+                for w, v in (("good", 2), ("bad", -1))
+            ],
+            config=RewardConfig(reward_batch_size=4),
+            training=dataclasses.replace(training, reward_modeling_epochs=8),
+            runtime=runtime,
+            validation_fraction=0.0,
+        )
+    if kind == "dpo-online":
+        kind = "rloo"
+        options["algorithm"] = "dpo"
     if kind == "sft":
         rows = [{"prompt": p, "response": f"{p}{p}!"} for p in PROMPTS]
         return create_trainer("sft", lm, tokenizer, train_data=rows, **options)
@@ -89,17 +137,22 @@ def build(kind: str, runtime: Runtime) -> Any:
     return create_trainer(kind, lm, tokenizer, prompts=PROMPTS, reward=LetterReward(), **options)
 
 
-def main() -> None:
-    kind, folder = sys.argv[1], Path(sys.argv[2])
+def number(arguments: list[str], flag: str) -> float:
+    return float(arguments[arguments.index(flag) + 1]) if flag in arguments else 0
+
+
+def train(arguments: list[str]) -> None:
+    kind, folder = arguments[0], Path(arguments[1])
+    rank = int(os.environ.get("RANK", "0"))
     torch.set_num_threads(1)
     random.seed(0)
     np.random.seed(0)
-    pause = int(sys.argv[sys.argv.index("--pause-after") + 1]) if "--pause-after" in sys.argv else 0
+    pause, die = number(arguments, "--pause-after"), number(arguments, "--die-after")
     with RunTracker(folder) as tracker:
         runtime = Runtime(
             tracker=tracker,
             store=CheckpointStore(folder / kind),
-            resume="--resume" in sys.argv,
+            resume="--resume" in arguments,
         )
         trainer = build(kind, runtime)
         keeper = trainer.loop.keeper if hasattr(trainer, "loop") else trainer.keeper
@@ -107,14 +160,22 @@ def main() -> None:
 
         def after_step(step: int, *args: Any, **options: Any) -> bool:
             go_on = original(step, *args, **options)
+            if step == die and rank == runtime.processes.count - 1:
+                os.kill(os.getpid(), signal.SIGKILL)
             if step == pause:
-                (folder / "paused").touch()
+                (folder / f"paused{rank or ''}").touch()
                 time.sleep(600)
             return go_on
 
         keeper.after_step = after_step
+        if seconds := number(arguments, "--kill-after"):
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
         trainer.train()
     (folder / "finished").touch()
+
+
+def main() -> None:
+    train(sys.argv[1:])
 
 
 if __name__ == "__main__":

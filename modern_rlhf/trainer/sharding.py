@@ -1,0 +1,113 @@
+"""FSDP2: weights, gradients and optimiser state cut over the processes, as `accelerate` is told to.
+
+`accelerate launch` with `fsdp_version: 2` (see examples/accelerate/) turns it on; without it nothing here
+acts. States are kept whole in checkpoints and cut again on loading, so they fit any number of processes.
+A model is cut as a whole module whose `forward` does everything (`models.forward.Policy`), since gathering
+happens at its door.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+
+from modern_rlhf.errors import ConfigError
+
+
+def is_sharded(accelerator: Accelerator, dtype: str) -> bool:
+    """Whether this launch cuts weights.
+
+    Raises:
+        ConfigError: a way of cutting that the trainers do not know.
+    """
+    kind = accelerator.distributed_type
+    if kind in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        return False
+    if kind != DistributedType.FSDP or not accelerator.is_fsdp2:
+        found = "FSDP 1" if kind == DistributedType.FSDP else str(kind)
+        raise ConfigError(
+            f"accelerate was launched with {found}; the trainers know plain data-parallel processes "
+            "and FSDP 2: set fsdp_version: 2 in the accelerate configuration (examples/accelerate/)"
+        )
+    if dtype == "fp16":
+        raise ConfigError(
+            "FSDP needs training.mixed_precision=bf16 or no: fp16 has no scaler there"
+        )
+    return True
+
+
+def shard(accelerator: Accelerator, module: nn.Module) -> nn.Module:
+    """`module` with its parameters cut over the processes, in place."""
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+    if accelerator.state.fsdp_plugin.cpu_ram_efficient_loading:
+        raise ConfigError(
+            "set fsdp_cpu_ram_efficient_loading: false in the accelerate configuration: every process "
+            "loads the weights itself"
+        )
+    # The wrap policy asks the module for its layer classes; those of the language model inside count.
+    layers = {
+        name for part in module.modules() for name in getattr(part, "_no_split_modules", None) or ()
+    }
+    module._no_split_modules = sorted(layers)  # type: ignore[assignment]
+    prepared: nn.Module = fsdp2_prepare_model(accelerator, module)
+    return prepared
+
+
+@contextlib.contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """The weights of a cut module are whole inside, whichever of its parts is called, and how often."""
+    from torch.distributed.fsdp import FSDPModule
+
+    units = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    for unit in units:  # the root comes first
+        unit.set_reshard_after_forward(False, recurse=False)
+        unit.unshard()
+    try:
+        yield
+    finally:
+        for unit in units:
+            unit.set_reshard_after_forward(True, recurse=False)
+            unit.reshard()
+
+
+def whole(value: Any) -> Any:
+    """`value` with every cut tensor in it gathered; containers are copied, other values kept."""
+    from torch.distributed.tensor import DTensor
+
+    if isinstance(value, DTensor):
+        return value.full_tensor().cpu()  # one at a time: the whole never lies on the device
+    if isinstance(value, Mapping):
+        return type(value)((key, whole(item)) for key, item in value.items())  # type: ignore[call-arg]
+    if isinstance(value, list | tuple):
+        return type(value)(whole(item) for item in value)
+    return value
+
+
+def cut_like(holder: nn.Module | torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole state of `holder`, cut as its parameters are."""
+    if isinstance(holder, nn.Module):
+        own = holder.state_dict()
+        return {name: _cut(value, own.get(name)) for name, value in state.items()}
+    parameters = [p for group in holder.param_groups for p in group["params"]]
+    numbers = [n for group in state["param_groups"] for n in group["params"]]
+    place = dict(zip(numbers, parameters, strict=True))
+    moments = {
+        number: {name: _cut(value, place[number]) for name, value in entries.items()}
+        for number, entries in state["state"].items()
+    }
+    return {**state, "state": moments}
+
+
+def _cut(value: Any, like: Any) -> Any:
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if isinstance(like, DTensor) and isinstance(value, Tensor) and value.shape == like.shape:
+        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+    return value

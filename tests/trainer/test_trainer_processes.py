@@ -1,0 +1,187 @@
+"""Several processes train what one would: weights, log lines, resume, and what a dead process leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_trainer_resume import assert_equal
+
+from modern_rlhf.checkpoint.store import CheckpointStore, LoadedCheckpoint
+
+HERE = Path(__file__).parent
+KINDS = ("sft", "reward", "dpo", "kto", "ppo", "grpo", "rloo", "reinforce", "dpo-online")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="no fork on Windows")
+
+
+class Nursery:
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "processes_nursery.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.line() == "ready"
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def start(self, count: int, kind: str, folder: Path, *flags: str) -> list[int]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(" ".join([str(count), kind, str(folder), *flags]) + "\n")
+        self.process.stdin.flush()
+        return [int(pid) for pid in self.line().split()]
+
+    def codes(self) -> list[int]:
+        return [int(code) for code in self.line().split()]
+
+    def run(self, count: int, kind: str, folder: Path, *flags: str) -> None:
+        self.start(count, kind, folder, *flags)
+        codes = self.codes()
+        texts = [path.read_text()[-2000:] for path in sorted(folder.glob("output-*"))]
+        assert codes == [0] * count, texts
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.process.kill()
+    nursery.process.communicate()
+
+
+def last(folder: Path, kind: str) -> LoadedCheckpoint:
+    found = CheckpointStore(folder / kind).load_latest()
+    assert found is not None
+    return found
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [t for item in value.values() for t in tensors(item)]
+    return []
+
+
+def rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    path = folder / name
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def assert_same_run(first: Path, second: Path, kind: str) -> None:
+    """Weights within 1e-5, the same episodes, each log line once with the same numbers."""
+    one, two = last(first, kind), last(second, kind)
+    assert one.step == two.step > 5
+    mine, theirs = tensors(one.state["model"]), tensors(two.state["model"])
+    assert len(mine) == len(theirs) > 3
+    for a, b in zip(mine, theirs, strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=1e-5, rtol=0), (a - b).abs().max()
+    lines, others = rows(first, "metrics.jsonl"), rows(second, "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, one.step + 1))
+    for a, b in zip(lines, others, strict=True):
+        assert a.keys() == b.keys()
+        for key, value in a.items():
+            assert b[key] == pytest.approx(value, rel=1e-3, abs=1e-4), (a["step"], key)
+    said = [(r["step"], r["prompt"], r["text"]) for r in rows(first, "rollouts.jsonl")]
+    assert said == [(r["step"], r["prompt"], r["text"]) for r in rows(second, "rollouts.jsonl")]
+
+
+def compare(nursery: Nursery, tmp_path: Path, kind: str) -> None:
+    nursery.run(1, kind, tmp_path / "one")
+    nursery.run(2, kind, tmp_path / "two")
+    assert_same_run(tmp_path / "one", tmp_path / "two", kind)
+
+
+def test_two_processes_train_what_one_does(nursery: Nursery, tmp_path: Path) -> None:
+    compare(nursery, tmp_path, "grpo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "grpo"])
+def test_every_trainer_does_it(nursery: Nursery, tmp_path: Path, kind: str) -> None:
+    compare(nursery, tmp_path, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "reward", "dpo", "ppo", "grpo"])
+def test_two_processes_resume_exactly(nursery: Nursery, tmp_path: Path, kind: str) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    nursery.run(2, kind, whole)
+    children = nursery.start(2, kind, killed, "--pause-after", "5")
+    deadline = time.monotonic() + 120
+    while not ((killed / "paused").exists() and (killed / "paused1").exists()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    assert nursery.codes() == [-signal.SIGKILL] * 2
+    nursery.run(2, kind, killed, "--resume")
+    assert_equal(last(whole, kind).state, last(killed, kind).state)
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
+        assert rows(whole, name) == rows(killed, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_a_dying_process_ends_the_run_with_a_message(
+    nursery: Nursery, tmp_path: Path, kind: str
+) -> None:
+    began = time.monotonic()
+    nursery.start(2, kind, tmp_path, "--die-after", "4")
+    codes = nursery.codes()
+    assert codes == [1, -signal.SIGKILL]
+    assert time.monotonic() - began < 60
+    output = (tmp_path / "output-0").read_text()
+    assert "another process of this run has ended" in output and "--resume" in output
+    # What was saved is good, and one process alone can go on from it.
+    nursery.run(1, kind, tmp_path, "--resume")
+    nursery.run(1, kind, tmp_path / "one")
+    assert_same_run(tmp_path / "one", tmp_path, kind)
+
+
+@pytest.mark.slow
+def test_a_batch_smaller_than_the_processes_is_refused(nursery: Nursery, tmp_path: Path) -> None:
+    nursery.start(3, "grpo", tmp_path)  # rollouts of 2 prompts
+    assert nursery.codes() == [1, 1, 1]
+    for rank in range(3):
+        assert "cannot be shared by 3 processes" in (tmp_path / f"output-{rank}").read_text()
+
+
+def launch(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+            "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+            "--main_process_port", "0",
+            str(HERE / "resume_worker.py"), *options,
+        ],
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_accelerate_launch_does_the_same(nursery: Nursery, tmp_path: Path) -> None:
+    done = launch(tmp_path / "two", "sft", str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    nursery.run(1, "sft", tmp_path / "one")
+    assert_same_run(tmp_path / "one", tmp_path / "two", "sft")
+
+
+@pytest.mark.slow
+def test_accelerate_launch_ends_when_a_process_dies(tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = launch(tmp_path, "sft", str(tmp_path), "--die-after", "4")
+    assert done.returncode != 0 and time.monotonic() - began < 200
+    assert "SIGKILL" in done.stderr or "Signal 9" in done.stderr or "exitcode  : -9" in done.stderr
