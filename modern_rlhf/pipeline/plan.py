@@ -22,6 +22,7 @@ from modern_rlhf.models.loading import (
     resolve_model,
 )
 from modern_rlhf.pipeline.data import RunData
+from modern_rlhf.reward_model.build import is_reward_model, saved_reward_model
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer
 from modern_rlhf.trainer.ppo import PPOTrainer
@@ -41,7 +42,13 @@ def check_models(config: ModernRLHFConfig) -> None:
     """
     names = [config.model.base_model_name]
     if config.reward.use_custom_reward and config.training.use_multi_stage:
-        names.append(config.reward.custom_reward_backbone or config.model.reward_model_name)
+        name = config.reward.custom_reward_backbone or config.model.reward_model_name
+        if not config.reward.custom_reward_pretrain:
+            saved_reward_model(name)
+        elif not is_reward_model(name):
+            names.append(name)
+        if config.data.use_model_for_synth_feedback:
+            names.append(config.data.synth_feedback_model_name)
     for name in names:
         resolve_model(name)
 
@@ -139,7 +146,7 @@ def _lengths(values: list[int]) -> str:
 
 def _rlhf_line(config: ModernRLHFConfig, prompts: int) -> str:
     training = config.training
-    if training.algorithm in OFFLINE_ALGORITHMS or training.use_dpo:
+    if (training.algorithm in OFFLINE_ALGORITHMS or training.use_dpo) and not training.dpo_online:
         return f"{training.algorithm}: offline, batches of {training.batch_size} pairs"
     per_rollout = training.rollout_batch_size // training.samples_per_prompt
     rollouts = math.ceil(prompts * training.rlhf_epochs / per_rollout)
@@ -217,7 +224,7 @@ def _tiny_step(
             model_config=config.model,
         ).train()
         lines.append(f"one SFT step: loss {done.metrics['loss']:.3f} in {done.seconds:.2f} s")
-    if tiny.algorithm in OFFLINE_ALGORITHMS or tiny.use_dpo:
+    if (tiny.algorithm in OFFLINE_ALGORITHMS or tiny.use_dpo) and not tiny.dpo_online:
         return lines
     options: dict[str, Any] = {
         "prompts": data.prompts[:8],

@@ -1,7 +1,7 @@
 """The stages: what each reads, does and leaves. One function each, no order (that is `pipeline`).
 
     sft      demonstrations -> sft/final_model
-    reward   pairs, ratings, SFT samples -> reward_model/final_model, evaluation.json
+    reward   pairs, ratings, SFT samples -> reward_model/final_model, evaluation.json, synthetic ratings
     rlhf     prompts, SFT model, reward -> <algorithm>/final_model
     evaluate base, SFT and RLHF models -> evaluations/<name>.json
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,11 @@ from modern_rlhf.evaluation import (
     read_evaluation,
 )
 from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
+from modern_rlhf.pipeline.synthetic import synthetic_feedback
 from modern_rlhf.pipeline.workspace import Workspace
+from modern_rlhf.records import PreferencePair, Rating
+from modern_rlhf.reward_model.build import saved_reward_model
+from modern_rlhf.reward_model.evaluator import RewardModelEvaluator
 from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.rollout.collect import decode_response
 from modern_rlhf.rollout.engine import HuggingFaceEngine
@@ -41,6 +46,9 @@ from modern_rlhf.utils.hardware import peak_gpu_memory_mb, peak_memory_mb, reset
 
 CALIBRATION_PROMPTS = 128
 """Prompts answered by the SFT policy to calibrate the reward model on (D5)."""
+
+TEMPERATURE_PAIRS = 10
+"""Held-out pairs from which on a temperature of pairwise probabilities is stored."""
 
 
 def stage_record(result: TrainResult, seconds: float) -> dict[str, Any]:
@@ -123,12 +131,51 @@ def run_reward(workspace: Workspace) -> dict[str, Any]:
     """Train the reward model on human feedback and calibrate it on samples of the SFT policy."""
     config, began = workspace.config, time.monotonic()
     reset_peak_memory()
-    data = workspace.data
+    data, folder = workspace.data, workspace.artifacts.stage("reward_model")
     name = config.reward.custom_reward_backbone or config.model.reward_model_name
+    report: dict[str, Any] = {}
+    ratings = list(data.ratings)
+    if config.data.use_model_for_synth_feedback:
+        count = config.data.synth_feedback_samples
+        synthetic = synthetic_feedback(
+            workspace, lambda: _sampled_prompts(workspace, count, seed=config.training.seed + 1)
+        )
+        ratings += synthetic.ratings
+        report["synthetic_rater"] = synthetic.report
+    if config.reward.custom_reward_pretrain:
+        model, result, held_out = _trained_reward_model(workspace, name, ratings)
+    else:
+        model = CustomRewardModel.from_pretrained(
+            Path(saved_reward_model(name)).expanduser(), device=workspace.device.device
+        )
+        workspace.say(f"reward: {name} is used as it is; all feedback measures it")
+        result = TrainResult(steps=0, metrics={}, seconds=0.0, tokens=0)
+        held_out = (
+            [pair for pair in data.pairs if not pair.synthetic],
+            [rating for rating in data.ratings if not rating.synthetic],
+        )
+    prompts, answers = _sampled_prompts(workspace, CALIBRATION_PROMPTS, seed=config.training.seed)
+    report["calibration_samples"] = model.calibrate(prompts, answers)
+    if any(held_out):
+        report |= RewardModelEvaluator(model).evaluate(*held_out)
+        if len(held_out[0]) >= TEMPERATURE_PAIRS and 0.0 < report["accuracy"]["value"] < 1.0:
+            model.heads.set_temperature(report["temperature"])
+    write_json(folder / "evaluation.json", report, 1)
+    model.save_pretrained(folder / "final_model")
+    record = stage_record(result, time.monotonic() - began)
+    record["accuracy"] = report.get("accuracy")
+    return record
+
+
+def _trained_reward_model(
+    workspace: Workspace, name: str, ratings: list[Rating]
+) -> tuple[CustomRewardModel, TrainResult, tuple[list[PreferencePair], list[Rating]]]:
+    """The reward model trained on this run's feedback, and what was held out of it."""
+    config = workspace.config
     trainer = RewardTrainer(
         name,
-        pairs=data.pairs,
-        ratings=data.ratings,
+        pairs=workspace.data.pairs,
+        ratings=ratings,
         config=config.reward,
         training=config.training,
         runtime=workspace.runtime("reward_model"),
@@ -138,24 +185,23 @@ def run_reward(workspace: Workspace) -> dict[str, Any]:
         f"reward: {len(trainer.train_pairs)} pairs and {len(trainer.train_ratings)} ratings to train "
         f"on, {len(trainer.validation_pairs)} pairs held out by question"
     )
+    if config.reward.use_human_logits and not ratings:
+        workspace.say("reward: no ratings, so no head for their five levels")
+    if trainer.rating_targets is not None and trainer.rating_targets.unused:
+        names = ", ".join(trainer.rating_targets.unused)
+        workspace.say(f"reward: aspects without a head of their own: {names}")
     result = trainer.train()
-    prompts, answers = sample_answers(
-        workspace, policy_source(workspace), [p.prompt for p in data.prompts[:CALIBRATION_PROMPTS]]
-    )
-    calibration = trainer.model.calibrate(prompts, answers)
-    report = {"calibration_samples": calibration}
-    if trainer.validation_pairs or trainer.validation_ratings:
-        report |= trainer.evaluate()
-    folder = workspace.artifacts.stage("reward_model")
-    write_json(folder / "evaluation.json", report, 1)
-    trainer.save_model(folder / "final_model")
-    record = stage_record(result, time.monotonic() - began)
-    record["accuracy"] = report.get("accuracy")
-    return record
+    return trainer.model, result, (trainer.validation_pairs, trainer.validation_ratings)
+
+
+def _sampled_prompts(workspace: Workspace, count: int, *, seed: int) -> tuple[list[str], list[str]]:
+    """Answers of the SFT policy to the first `count` prompts of the run."""
+    prompts = [prompt.prompt for prompt in workspace.data.prompts[:count]]
+    return sample_answers(workspace, policy_source(workspace), prompts, seed=seed)
 
 
 def sample_answers(
-    workspace: Workspace, model: str, prompts: list[str]
+    workspace: Workspace, model: str, prompts: list[str], *, seed: int
 ) -> tuple[list[str], list[str]]:
     """One sampled answer at the training temperature for each prompt that fits."""
     training, settings = workspace.config.training, workspace.config.model
@@ -183,7 +229,7 @@ def sample_answers(
         samples_per_prompt=1,
         max_new_tokens=training.max_response_tokens,
         temperature=training.temperature,
-        generator=torch.Generator().manual_seed(training.seed),
+        generator=torch.Generator().manual_seed(seed),
     )
     texts = [decode_response(tokenizer, generation) for generation in drawn]
     return [prompts[i] for i in encoded.indices], texts
@@ -213,7 +259,7 @@ def run_rlhf(workspace: Workspace) -> dict[str, Any]:
     reset_peak_memory()
     name = policy_source(workspace)
     lm, tokenizer = load_causal_lm(name, device=workspace.device.device), load_tokenizer(name)
-    algorithm = config.training.algorithm
+    algorithm = "dpo" if config.training.use_dpo else config.training.algorithm
     options: dict[str, Any] = {
         "prompts": workspace.data.prompts,
         "reward": workspace.reward(load_reward_model(workspace)),

@@ -124,7 +124,8 @@ class Workspace:
             (SemanticReward(kind=section.semantic_kind), section.semantic_reward_weight),  # type: ignore[arg-type]
         ]
         if model is not None:
-            parts.append((LearnedReward(model), section.human_preference_weight))
+            learned = LearnedReward(model, uncertainty_penalty=section.reward_uncertainty_penalty)
+            parts.append((learned, section.human_preference_weight))
         return CompositeReward(parts)
 
     @contextlib.contextmanager

@@ -20,6 +20,7 @@ from modern_rlhf.report.html_tables import (
     honesty_table,
     inline,
     results_table,
+    reward_table,
     splits_table,
     stages_table,
 )
@@ -45,6 +46,7 @@ def render(run: RunFiles, pictures: Sequence[Picture]) -> str:
         ("differences", "Paired differences", differences_table(results.get("comparisons", {}))),
         ("splits", "Seen and unseen tasks", splits_table(results.get("by_split", {}))),
         ("honesty", "Honesty assessment", honesty_table(results.get("honesty_assessment", {}))),
+        ("reward", "Reward model", reward_table(run.reward_evaluation)),
         ("plots", "Plots", _pictures(pictures)),
         ("verdicts", "What executing the answers said", _verdicts(run.verdicts)),
         ("samples", "Samples", _samples(run.samples)),

@@ -1,6 +1,6 @@
-"""The tables of report.html: results, paired differences, splits, honesty checks, stages.
+"""The tables of report.html: results, paired differences, splits, honesty checks, reward model, stages.
 
-Each function takes a part of training_results.json and returns HTML, or an empty string when there
+Each function takes a part of a JSON file of the run and returns HTML, or an empty string when there
 is nothing to show. Names and reasons in the file are escaped; the form of the file is not trusted.
 """
 
@@ -140,6 +140,41 @@ def _evidence(evidence: Any) -> str:
         )
     text = json.dumps(evidence, indent=1, ensure_ascii=False)
     return f"<details><summary>show</summary><pre>{escape(text)}</pre></details>"
+
+
+def reward_table(evaluation: Mapping[str, Any]) -> str:
+    """What reward_model/evaluation.json says: accuracy beside the baselines, length, raters."""
+    rows = []
+
+    def part(name: str) -> Mapping[str, Any]:
+        found = evaluation.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    def line(name: str, entry: Any, key: str = "value", note: str = "") -> None:
+        if not isinstance(entry, Mapping) or not isinstance(entry.get(key), (int, float)):
+            return
+        text = number(entry[key])
+        if isinstance(entry.get("low"), (int, float)):
+            text += f" <small>[{number(entry['low'])}, {number(entry['high'])}]</small>"
+        rows.append(_row(name, [(text, ""), (inline(entry.get("n", "")), ""), (escape(note), "")]))
+
+    held_out = "held-out pairs, questions resampled"
+    line("pairwise accuracy", evaluation.get("accuracy"), note=held_out)
+    for name, entry in part("baselines").items():
+        line(f"accuracy of {name.replace('_', ' ')}", entry, note="learns nothing; same pairs")
+    error = {"value": evaluation.get("expected_calibration_error")}
+    line("expected calibration error", error, note="temperature fitted on other questions")
+    bias = part("length_bias")
+    line("score and length", bias.get("correlation"), "pearson", "Pearson")
+    line("accuracy at equal length", bias.get("length_matched_accuracy"), note="within 10%")
+    for name, entry in part("rating_correlation").items():
+        line(f"{name} and people's ratings", entry, "pearson", "Pearson")
+    rater = part("synthetic_rater")
+    note = f"{rater.get('model')}: Pearson, on answers that both rated"
+    line("synthetic and people's ratings", rater.get("agreement"), "pearson", note)
+    if rater and rater.get("agreement", {}).get("n") == 0:
+        rows.append(_row("synthetic and people's ratings", [("n/a", ""), ("0", ""), ("", "")]))
+    return _table(["reward model", "value", "n", ""], rows, kind="numbers") if rows else ""
 
 
 def stages_table(stages: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ class SyntheticRater:
         """One rating for each of N answers, in order.
 
         Raises:
-            DataError: the lists differ in length.
+            DataError: the lists differ in length. ModelError: the model computes NaN.
         """
         if len(prompts) != len(responses):
             raise DataError(f"{len(prompts)} prompts for {len(responses)} responses: give one each")
@@ -192,6 +192,8 @@ class SyntheticRater:
             [probabilities[:, ids_of_digit].sum(-1) for ids_of_digit in self.digit_ids], dim=-1
         )
         mass = by_level.sum(-1, keepdim=True)
+        if not bool(torch.isfinite(mass).all()):
+            raise ModelError(f"the synthetic rater {self.name!r} computes NaN: choose another model")
         shares = (by_level / mass.clamp_min(1e-30)).double()
         levels = torch.arange(1, 6, dtype=torch.float64, device=device)
         return [

@@ -242,6 +242,11 @@ def make_run() -> Callable[..., Path]:
                 "count": [12, 18, 22, 28, 30, 36, 40, 42, 40, 32],
             },
             "expected_calibration_error": 0.031,
+            "baselines": {"longer_wins": {"value": 0.41, "low": 0.35, "high": 0.47, "n": 300}},
+            "synthetic_rater": {
+                "model": "made <up>",
+                "agreement": {"pearson": 0.29, "low": 0.04, "high": 0.51, "n": 60, "reason": None},
+            },
         }
         write_json(folder / "reward_model" / "evaluation.json", evaluation, 1)
         return folder

@@ -238,7 +238,18 @@ def test_the_page_holds_the_numbers_of_the_files(page: str) -> None:
     assert "4,210.0 (1 h 10 min)" in text and "builtin:tiny-code-lm" in text
     assert re.search(r"metrics\.jsonl line \d+ is torn", text)
     assert "made-up numbers for tests" in text  # the configuration is there
-    for heading in ("Results", "Honesty assessment", "Plots", "Samples", "Stages", "Configuration"):
+    assert "pairwise accuracy 0.780 [0.730, 0.830] 300" in text  # the reward model's
+    assert "accuracy of longer wins 0.410 [0.350, 0.470]" in text
+    assert "synthetic and people's ratings 0.290 [0.040, 0.510] 60 made <up>: Pearson" in text
+    for heading in (
+        "Results",
+        "Honesty assessment",
+        "Reward model",
+        "Plots",
+        "Samples",
+        "Stages",
+        "Configuration",
+    ):
         assert heading in text
 
 

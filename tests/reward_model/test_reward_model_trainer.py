@@ -1,0 +1,159 @@
+"""One trainer for every kind of human feedback: forms, 1-5 ratings, chosen/rejected files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from modern_rlhf.config.reward import RewardConfig
+from modern_rlhf.config.sections import TrainingConfig
+from modern_rlhf.data_loader.preferences import load_preferences
+from modern_rlhf.feedback.store import load_feedback
+from modern_rlhf.models.loading import Backbone
+from modern_rlhf.records import PreferencePair, Rating
+from modern_rlhf.reward_model.build import build_reward_model
+from modern_rlhf.reward_model.model import CustomRewardModel
+from modern_rlhf.trainer.reward import RewardTrainer
+
+CONFIG = RewardConfig(reward_epochs=30, reward_batch_size=8)
+TRAINING = TrainingConfig(reward_learning_rate=5e-3, reward_modeling_epochs=6, save_steps=0)
+GOOD, BAD = "x = sorted(y)", "no idea at all"
+
+
+def frozen(backbone: Backbone, **settings: object) -> CustomRewardModel:
+    generator = torch.Generator().manual_seed(0)
+    return CustomRewardModel(backbone, generator=generator, **{"dropout": 0.0, **settings})
+
+
+def test_forms_train_every_loss(decoder: Backbone, tmp_path: Path) -> None:
+    def side(number: int, good: bool) -> dict[str, object]:
+        return {"ID": number, "Question": f"question {number}", "Answer": GOOD if good else BAD}
+
+    for n in range(30):
+        good_left = n % 2 == 0
+        levels = {
+            f"{aspect}_{s}": 2 if (s == "L") == good_left else -2
+            for aspect in ("consistent", "correct", "useful")
+            for s in "LR"
+        }
+        form = {
+            "name_input": "ann", "datetime": "2024-05-06 07:08:09", "address": "",
+            "comparison_slider": -2 if good_left else 2, **levels,
+            "questions_df": [side(n, good_left), side(n, not good_left)],
+        }  # fmt: skip
+        (tmp_path / f"{n}.json").write_text(json.dumps(form))
+    feedback = load_feedback(tmp_path)
+    trainer = RewardTrainer(
+        frozen(decoder, human_logits=True),
+        pairs=feedback.pairs, ratings=feedback.ratings, config=CONFIG, training=TRAINING,
+    )  # fmt: skip
+    assert (trainer.plan.pairwise, trainer.plan.pointwise, trainer.plan.ordinal) == (1, 1, 1)
+    questions = {pair.group_id for pair in trainer.validation_pairs}
+    assert questions and questions == {rating.group_id for rating in trainer.validation_ratings}
+    metrics = trainer.train().metrics
+    assert {"pair_accuracy", "pointwise_loss", "ordinal_loss"} <= metrics.keys()
+    report = trainer.evaluate()
+    assert report["accuracy"]["value"] == 1.0
+    assert report["rating_correlation"]["human"]["pearson"] > 0.95
+
+
+def test_ratings_alone_train(decoder: Backbone) -> None:
+    ratings = [
+        Rating(
+            f"q{n}", GOOD if n % 2 else BAD, {"overall": 2.0 if n % 2 else -2.0}, group_id=str(n)
+        )
+        for n in range(40)
+    ]
+    trainer = RewardTrainer(frozen(decoder), ratings=ratings, config=CONFIG, training=TRAINING)
+    trainer.train()
+    assert trainer.evaluate()["rating_correlation"]["score"]["pearson"] > 0.95
+
+
+def test_the_recipe_of_chosen_rejected_files(
+    make_backbone: Callable[..., Backbone], tmp_path: Path
+) -> None:
+    """HelpSteer2_binarized: message lists, a decoder as classifier with one linear head, all of it
+    trained, 80% of the prompts, at most 256 tokens."""
+    path = tmp_path / "pairs.jsonl"
+
+    def turns(n: int, answer: str) -> list[dict[str, str]]:
+        asked = {"role": "user", "content": f"question {n}"}
+        return [asked, {"role": "assistant", "content": answer}]
+
+    rows = [
+        {"chosen": turns(n, f"{GOOD} {n}"), "rejected": turns(n, f"{BAD} {n}")} for n in range(60)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs = load_preferences(str(path)).items
+    assert pairs[0].prompt == "question 0" and pairs[0].chosen == f"{GOOD} 0"
+    model = frozen(
+        make_backbone("decoder"), heads=("preference",), head_kind="linear",
+        freeze_backbone=False, max_length=256,
+    )  # fmt: skip
+    before = [p.detach().clone() for p in model.backbone.parameters()]
+    trainer = RewardTrainer(model, pairs=pairs, config=CONFIG, training=TRAINING)
+    assert 4 <= len(trainer.validation_pairs) <= 20
+    trainer.train()
+    moved = [
+        not torch.equal(a, b) for a, b in zip(before, model.backbone.parameters(), strict=True)
+    ]
+    assert all(moved)
+    assert trainer.evaluate()["accuracy"]["value"] > 0.9
+
+
+def test_synthetic_judgements_teach_but_never_validate(decoder: Backbone) -> None:
+    real = [Rating(f"q{n}", GOOD, {"overall": 1.0}, group_id=str(n)) for n in range(20)]
+    made = [dataclasses.replace(rating, response=BAD, synthetic=True) for rating in real]
+    trainer = RewardTrainer(
+        frozen(decoder), ratings=[*real, *made], config=CONFIG, training=TRAINING
+    )
+    assert trainer.validation_ratings
+    assert not any(rating.synthetic for rating in trainer.validation_ratings)
+    held_out = {rating.group_id for rating in trainer.validation_ratings}
+    assert held_out.isdisjoint(rating.group_id for rating in trainer.train_ratings)
+    assert sum(rating.synthetic for rating in trainer.train_ratings) == 20 - len(held_out)
+    alone = RewardTrainer(frozen(decoder), ratings=made, config=CONFIG, training=TRAINING)
+    assert (len(alone.train_ratings), alone.validation_ratings) == (20, [])
+
+
+def test_the_configuration_builds_the_model(tiny_model_folder: Path, tmp_path: Path) -> None:
+    config = RewardConfig(
+        custom_reward_heads=2, custom_reward_head_kind="linear", custom_reward_ensemble=3,
+        custom_reward_pooling="mean", human_logits_layer="second_last", human_feedback_weight=0.7,
+        reward_max_length=64, reward_margin_coef=0.5, reward_center_coef=0.25, reward_ordinal_coef=2.0,
+    )  # fmt: skip
+    pairs = [PreferencePair(f"q{n}", GOOD, BAD, margin=2.0) for n in range(4)]
+    ratings = [Rating("q", GOOD, {"overall": 1.0})]
+    trainer = RewardTrainer(
+        str(tiny_model_folder), pairs=pairs, ratings=ratings, config=config,
+        training=TRAINING, validation_fraction=0.0,
+    )  # fmt: skip
+    settings = trainer.model.settings
+    assert settings.heads == ("consistent", "correct")
+    assert (settings.head_kind, settings.ensemble, settings.pooling) == ("linear", 3, "mean")
+    assert (settings.human_logits, settings.human_logits_layer) == (True, "second_last")
+    assert (settings.human_feedback_weight, settings.max_length) == (0.7, 64)
+    assert dataclasses.asdict(trainer.plan) == {
+        "pairwise": 1.0, "pointwise": 1.0, "ordinal": 2.0,
+        "margin_coefficient": 0.5, "center_coefficient": 0.25,
+    }  # fmt: skip
+    trainer.model.save_pretrained(tmp_path / "saved")
+    again = build_reward_model(str(tmp_path / "saved"), RewardConfig(), human_logits=False)
+    assert again.settings == settings  # a saved model keeps its own
+
+
+def test_a_temperature_survives_calibration_and_saving(decoder: Backbone, tmp_path: Path) -> None:
+    model = frozen(decoder)
+    model.heads.set_temperature(2.5)
+    before = model.preference_probability(["q"], [GOOD], [BAD])
+    model.calibrate(["a", "b", "c"], [GOOD, BAD, "pass"])
+    after = model.preference_probability(["q"], [GOOD], [BAD])
+    assert after == pytest.approx(before, abs=1e-5) and after[0] != 0.5
+    model.save_pretrained(tmp_path / "saved")
+    loaded = CustomRewardModel.from_pretrained(tmp_path / "saved")
+    assert loaded.preference_probability(["q"], [GOOD], [BAD]) == pytest.approx(after, abs=1e-6)
