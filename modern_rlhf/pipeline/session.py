@@ -96,6 +96,7 @@ class Session:
             )
             assert self.workspace.tracker is not None
             self.workspace.tracker.status(state="starting", message="loading")
+            self.workspace.check_tasks()
         except BaseException:
             self._release()
             raise

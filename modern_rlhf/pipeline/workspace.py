@@ -16,18 +16,19 @@ from tqdm import tqdm
 
 from modern_rlhf.checkpoint.store import CheckpointStore
 from modern_rlhf.config.sections import ModernRLHFConfig
-from modern_rlhf.errors import SandboxError
+from modern_rlhf.errors import DataError
 from modern_rlhf.evaluation import Evaluator
 from modern_rlhf.pipeline.artifacts import Artifacts
 from modern_rlhf.pipeline.data import RunData
 from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.rewards.base import Reward
 from modern_rlhf.rewards.composite import CompositeReward
-from modern_rlhf.rewards.execution import ExecutionReward
+from modern_rlhf.rewards.execution import ExecutionReward, make_executor
 from modern_rlhf.rewards.learned import LearnedReward
 from modern_rlhf.rewards.semantic import SemanticReward
 from modern_rlhf.rewards.syntax import SyntaxReward
 from modern_rlhf.sandbox.executor import SandboxExecutor
+from modern_rlhf.sandbox.remembered import check_prompts
 from modern_rlhf.tracking import RunTracker
 from modern_rlhf.trainer.runtime import NeverStop, Runtime, StopSignal
 from modern_rlhf.utils.device import DeviceChoice
@@ -63,19 +64,38 @@ class Workspace:
             SandboxError: this machine offers less isolation than `reward.execution_min_layer`.
         """
         if self._executor is None:
-            reward = self.config.reward
-            try:
-                self._executor = SandboxExecutor(
-                    workers=self.config.hardware.sandbox_workers,
-                    timeout=reward.execution_timeout,
-                    memory_mb=reward.execution_memory_mb,
-                    min_layer=reward.execution_min_layer,
-                )
-            except OSError as error:
-                raise SandboxError(
-                    f"the executor of generated code cannot start: {error}"
-                ) from error
+            self._executor = make_executor(
+                self.config.reward, workers=self.config.hardware.sandbox_workers
+            )
         return self._executor
+
+    def check_tasks(self) -> None:
+        """Leave out the tasks that cannot be judged: their reference fails, or a stub passes.
+
+        Raises:
+            DataError: nothing is left of a list. SandboxError: the executor cannot do its work.
+        """
+        data, reward = self.data, self.config.reward
+        for name, items in (
+            ("prompts", data.prompts),
+            ("validation", data.validation.items),
+            ("evaluation", data.evaluation.items),
+        ):
+            if all(prompt.task is None for prompt in items):
+                continue
+            checked = check_prompts(
+                items,
+                self.executor,
+                timeout=reward.execution_timeout,
+                memory_mb=reward.execution_memory_mb,
+            )
+            data.lines.append(f"{name}: {checked.line()}")
+            if not checked.prompts:
+                raise DataError(
+                    f"none of the {len(items)} tasks of {name} can be judged: {checked.line()}; look at "
+                    "the tests and references"
+                )
+            items[:] = checked.prompts
 
     def runtime(self, stage: str | None = None) -> Runtime:
         """A runtime for one stage, with its checkpoints; without a stage, for measuring only."""

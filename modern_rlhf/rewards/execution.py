@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from modern_rlhf.errors import ConfigError
-from modern_rlhf.records import Prompt, Task
+from modern_rlhf.config.sections import RewardConfig
+from modern_rlhf.errors import ConfigError, SandboxError
+from modern_rlhf.records import Prompt
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
+from modern_rlhf.sandbox.executor import SandboxExecutor
 from modern_rlhf.sandbox.extract import extract_code
 from modern_rlhf.sandbox.hack_watch import signatures
-from modern_rlhf.sandbox.types import TRANSPORTS, ExecutionResult, Executor, Program, program_of
+from modern_rlhf.sandbox.types import ExecutionResult, Executor, Program, program_of
 
 Kind = Literal["all", "fraction", "graded"]
 RUNTIME_ERROR = 0.1
@@ -77,7 +79,7 @@ class ExecutionReward:
         for index, (prompt, code) in enumerate(zip(batch.prompts, codes, strict=True)):
             if prompt.task is not None and prompt.task.tests:
                 programs.append(
-                    program_for(prompt.task, code, timeout=self.timeout, trace=self.trace_credit)
+                    program_of(prompt.task, code, timeout=self.timeout, trace=self.trace_credit)
                 )
                 places.append(index)
         found = self.executor.run(programs) if programs else []
@@ -120,26 +122,29 @@ class ExecutionReward:
         self.executor.close()
 
 
+def make_executor(section: RewardConfig, *, workers: int | None = None) -> SandboxExecutor:
+    """The executor with the limits of the configuration.
+
+    Raises:
+        SandboxError: this machine offers less isolation than `execution_min_layer`, or it cannot start.
+    """
+    try:
+        return SandboxExecutor(
+            workers=workers,
+            timeout=section.execution_timeout,
+            memory_mb=section.execution_memory_mb,
+            min_layer=section.execution_min_layer,
+        )
+    except OSError as error:
+        raise SandboxError(f"the executor of generated code cannot start: {error}") from error
+
+
 def _extract(prompt: Prompt, response: str) -> str:
     task = prompt.task
     if task is None:
         return ""
     shown = task.metadata.get("prompt_code")
     return extract_code(response, prompt_code=shown, entry_point=task.entry_point).code
-
-
-def program_for(
-    task: Task, code: str, *, timeout: float | None = None, trace: bool = False
-) -> Program:
-    """The judgement of `code` on a task, with the transport that calibration found for it."""
-    transport = task.metadata.get("transport", "auto")
-    return program_of(
-        task,
-        code,
-        timeout=timeout,
-        transport=transport if transport in TRANSPORTS else "auto",
-        trace=trace,
-    )
 
 
 def execution_score(result: ExecutionResult, *, kind: Kind) -> float | None:

@@ -61,8 +61,13 @@ class Calibration:
 
     def to_json(self) -> str:
         """The findings as JSON."""
-        rows = [asdict(finding) for finding in self.findings.values()]
-        return json.dumps({"schema": 1, "findings": rows}, indent=1)
+        return to_json(self.findings)
+
+
+def to_json(findings: Mapping[str, Finding]) -> str:
+    """Findings as text for `findings_from_json`."""
+    rows = [asdict(finding) for finding in findings.values()]
+    return json.dumps({"schema": 1, "findings": rows}, indent=1)
 
 
 def findings_from_json(text: str) -> dict[str, Finding]:
@@ -165,7 +170,10 @@ def calibrate(
             ]
         )
         for (key, task, result), empty in zip(passed, stubs, strict=True):
-            findings[key] = _decide(key, task, transport, result, empty)
+            if empty.verdict == "infra_error":
+                unjudged.add(key)
+            else:
+                findings[key] = _decide(key, task, transport, result, empty)
         if progress is not None:
             progress(len(tasks) - len(todo) + sum(k in findings for k in todo), len(tasks))
     for key, task in todo.items():

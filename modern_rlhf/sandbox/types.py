@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, Protocol, get_args, runtime_checkable
 
+from modern_rlhf.errors import SandboxError
 from modern_rlhf.records import Task, TestMode
 
 Verdict = Literal["pass", "fail", "timeout", "memory", "output", "crash", "syntax", "infra_error"]
@@ -22,10 +23,12 @@ TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
 """How values cross between candidate and tests, from strict to lenient.
 
 `auto`: by value; a mutated argument is copied back where the test drops the call's result; objects
-of the candidate's classes are opaque handles whose operators never see the tests' plain data.
+of the candidate's classes are opaque handles that are never compared with the tests' plain data (an
+object the tests construct and use as one is asked for truth, membership and arithmetic).
 `copy`: as auto, and mutated arguments are always copied back. `handles`: as copy, and every
-operator of a handle runs in the candidate. `inprocess`: tests and candidate share one interpreter,
-which a hostile candidate can fool: the result is marked `weak_verdict`.
+operator of a handle runs in the candidate. `inprocess`: tests and candidate share one interpreter.
+Under the last two a hostile candidate can forge the result, which is marked `weak_verdict`. The modes
+`stdio` and `call` always go by value, whatever is asked for.
 """
 
 
@@ -36,8 +39,8 @@ class Program:
     Attributes:
         code: the candidate's source, as extracted from the completion.
         tests: one string (each top-level assert is a test) or a sequence of strings (each element
-            is one test). For `mode="stdio"` and `"call"` each is a JSON object, see `records.Task`;
-            stdio also reads `{"inputs": [...], "outputs": [...]}`.
+            is one test; a sequence of one is read as a string). For `mode="stdio"` and `"call"` each
+            is a JSON object, see `records.Task`; stdio also reads `{"inputs": [...], "outputs": [...]}`.
         entry_point: the function or class under test; None when the tests name what they call.
         mode: how the tests are written.
         setup: source executed before the tests, on the tester's side only.
@@ -62,10 +65,18 @@ def program_of(
     code: str,
     *,
     timeout: float | None = None,
-    transport: Transport = "auto",
+    transport: Transport | None = None,
     trace: bool = False,
 ) -> Program:
-    """`code` as an answer to `task`."""
+    """`code` as an answer to `task`.
+
+    `transport` None takes what calibration found (`metadata["transport"]`), `auto` where it found none.
+    """
+    found = task.metadata.get("transport", "auto") if transport is None else transport
+    if found not in TRANSPORTS:
+        raise SandboxError(
+            f"task {task.task_id}: metadata transport={found!r}, expected one of {', '.join(TRANSPORTS)}"
+        )
     return Program(
         code=code,
         tests=task.tests,
@@ -73,7 +84,7 @@ def program_of(
         mode=task.mode,
         setup=task.setup,
         timeout=timeout,
-        transport=transport,
+        transport=found,
         trace=trace,
     )
 
@@ -103,17 +114,18 @@ class ExecutionResult:
     """The verdict on one program.
 
     Attributes:
-        verdict: `pass` (all tests held), `fail` (wrong value or an exception), `timeout` (CPU
-        limit,
-            or stalled), `memory`, `output` (output, file or value flood), `crash` (process died or
-            left), `syntax` (does not compile), `infra_error` (the executor failed: not scorable).
+        verdict: `pass` (all tests held), `fail` (wrong value, an exception, too many files, threads or
+            too large a value), `timeout` (CPU limit, or stalled), `memory`, `output` (too much printed
+            or replied), `crash` (the process died, left or broke the protocol), `syntax` (does not
+            compile), `infra_error` (no judgement could be made: not scorable).
         tests_passed: tests that held.
-        tests_run: tests there are; a test that could not be reached counts as not passed.
+        tests_run: tests there are; a test that could not be reached counts as not passed. Where the
+            tests run as code and never began, 1.
         first_failing: source of the first test that did not hold, or None.
         cpu_seconds: CPU time of the candidate's process(es); 0.0 where it could not be read.
         wall_seconds: wall time of the judgement.
         output: what the candidate printed (stdout and stderr), cut to the executor's limit.
-        weak_verdict: the verdict came from a shared interpreter and could have been forged.
+        weak_verdict: the transport was `handles` or `inprocess`: the result could have been forged.
         layer: isolation the program ran under (0, 1 or 2; -1 when it did not run).
         message: one line on why the verdict is not `pass`.
         error_type: name of the exception that decided, e.g. `NameError`; empty otherwise.

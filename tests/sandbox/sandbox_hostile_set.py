@@ -130,6 +130,15 @@ TAMPERING = [
             "        if type(o) in (list, tuple) and 1000000001 in o: return 1000000001\n"
             "        if type(o) is str and 'assert add' in o: return eval(o.split('==')[1])\n"
             "    return 0"),
+    # a module or a function that the tests use and leave to the reference to import
+    Hostile("own_math", "tamper", "class math:\n    isclose = lambda *a, **k: True\n" + WRONG,
+            "assert math.isclose(add(2, 3), 5)"),
+    Hostile("own_isclose", "tamper", "def isclose(*a, **k): return True\n" + WRONG,
+            "assert isclose(add(2, 3), 5)"),
+    Hostile("own_pi", "tamper", "pi = inf = 0\n" + WRONG, "assert add(2, 3) == pi and add(1, 1) == inf"),
+    Hostile("own_library", "tamper", f"class D:\n{ALWAYS}class datetime:\n"
+            "    date = lambda *a: D()\ndef Counter(*a): return D()\ndef add(a, b): return D()",
+            ("assert add(2, 3) == datetime.date(2020, 1, 1)", "assert Counter('aab') == add(1, 2)")),
     Hostile("patch_json", "tamper", "import json\njson.dumps = lambda *a, **k: '{\"v\":5}'\n"
             "json.JSONEncoder.encode = lambda *a: '{\"v\":5}'\n" + WRONG),
     Hostile("patch_harness", "tamper", "import sys\nfor n, m in list(sys.modules.items()):\n"
@@ -157,13 +166,17 @@ ESCAPES = [
     probe("raw_clone", "process", "import ctypes\nl = ctypes.CDLL(None)\n"
           "p = l.syscall(56, 17, 0, 0, 0, 0)\nif p == 0: l._exit(0)\nwon = p > 0"),
     probe("spawn", "process", "import os\nwon = os.posix_spawn('/bin/true', ['true'], {}) > 0"),
-    probe("fork_exec", "process", "import _posixsubprocess as s, os\nr, w = os.pipe()\n"
-          "won = s.fork_exec([b'true'], [b'/bin/true'], True, (), None, None, -1, -1, -1, -1, -1, -1,"
-          " r, w, False, False, None, None, None, -1, None, False) > 0"),
+    # subprocess announces itself to audit hooks in Python, where that can be patched away
+    probe("unaudited", "process", "import subprocess, sys\nsys.audit = lambda *a: None\n"
+          "won = subprocess.Popen(['/bin/true']).pid > 0"),
     Hostile("exec", "process", "import os, sys\nos.execv(sys.executable, [sys.executable, '-c', ''])",
             accept=("fail", "crash")),
     probe("signal_parent", "process", "import os\nos.kill(os.getppid(), 0)\nwon = os.getppid() > 1"),
     probe("signal_all", "process", "import os\nos.kill(-1, 0)\nwon = True"),
+    Hostile("raise_kill", "process", "import signal\ndef add(a, b): signal.raise_signal(9)",
+            accept=("fail", "crash")),
+    Hostile("cpu_limit", "process", "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (0, 0))\n"
+            "while True: pass", accept=("fail", "crash", "timeout")),
     probe("own_kill", "process", "import os\nos.kill(os.getpid(), 9)", accept=("fail", "crash")),
     probe("inet", "network", "import socket\nsocket.socket().bind(('127.0.0.1', 0))\nwon = True"),
     probe("udp", "network", "import socket\ns = socket.socket(2, 2)\n"
@@ -180,6 +193,15 @@ ESCAPES = [
     probe("link_out", "files", "import os\nos.symlink('/etc/passwd', 'l')\n"
           "won = bool(open('l').read())"),
     probe("hard_link", "files", "import os\nos.link('/etc/passwd', 'h')\nwon = True"),
+    # relative to a folder's descriptor, a name means another file than relative to the working folder
+    probe("folder_descriptor", "files", "import os\nd = os.open(os.path.dirname(os.__file__), 0)\n"
+          "os.close(os.open('os.py', os.O_RDWR, dir_fd=d))\nwon = True"),
+    probe("folder_upwards", "files", "import os\nd = os.open('.', 0)\nos.makedirs('a/b/c')\n"
+          "os.chdir('a/b/c')\nos.close(os.open('../../..', 0, dir_fd=d))\nwon = True"),
+    probe("link_in_folder", "files", "import os\nos.mkdir('d')\nos.symlink('/etc/passwd', 'd/x')\n"
+          "d = os.open('d', 0)\nos.close(os.open('x', 0, dir_fd=d))\nwon = True"),
+    probe("fifo_outside", "files", "import os\nos.mkfifo('../sandbox-escape')\n"
+          "os.unlink('../sandbox-escape')\nwon = True"),
     probe("package", "files", "import modern_rlhf.errors\nwon = True"),
     probe("secret", "files", "import os\nwon = any('SECRET' in k or 'TOKEN' in k for k in os.environ)"),
     probe("nice", "kernel", "import os\nos.nice(-5)\nwon = True"),
@@ -187,6 +209,48 @@ ESCAPES = [
     probe("setuid", "kernel", "import os\nos.setuid(os.getuid() + 1)\nwon = True"),
     probe("raise_limit", "kernel", "import resource as r\n"
           "r.setrlimit(r.RLIMIT_AS, (r.RLIM_INFINITY, r.RLIM_INFINITY))\nwon = True"),
+]  # fmt: skip
+
+
+def raw(*messages: str, head: str = "") -> str:
+    """A program that writes its own frames to the descriptor of replies, then nothing more."""
+    return (
+        f"import os, struct\n{head}for m in {[m.encode() for m in messages]!r}:\n"
+        "    os.write(4, struct.pack('>I', len(m)) + m)\nos.close(4)\n"
+    )
+
+
+# None of them may end as `infra_error`, which would take the sample out of the rewards, and none may
+# keep the judge busy.
+_VALUES = {
+    "handle_number": '{"handle":5}', "handle_short": '{"handle":[0,"exception"]}',
+    "handle_types": '{"handle":["x",[],{},5]}', "list": "[[[]]]", "two_tags": '{"set":[],"list":[]}',
+    "power_of_ten": '{"Fraction":["1e300000000",1]}', "decimal": '{"Decimal":"1e999999999"}',
+    "not_a_date": '{"date":5}', "not_a_tag": '{"os.system":"true"}', "complex": '{"complex":[[],{}]}',
+    "minus": '{"Fraction":[1,0]}', "deque": '{"deque":[[],-1]}', "shape": '{"namedtuple":[[],["x"],[1]]}',
+}  # fmt: skip
+PROTOCOL = [
+    Hostile(f"frame_{name}_{kind}", "protocol",
+            raw('{"v":true}', f'{{"v":{{"add":{value}}}}}') if kind == "coded"
+            else raw(*[f'{{"v":{value}}}'] * 3),
+            CODED if kind == "coded" else ADD, accept=("fail", "crash"))
+    for name, value in _VALUES.items() for kind in ("coded", "data")
+] + [
+    Hostile(f"message_{index}", "protocol", raw('{"v":true}', message), CODED,
+            accept=("fail", "crash", "syntax"))
+    for index, message in enumerate(
+        ["5", "[]", "{}", '{"v":5}', '{"e":5}', '{"e":{}}', '{"cb":0}', '{"cb":"x","args":[],"kwargs":[]}',
+         '{"trace":1}', '{"load":5}', '{"syntax":[]}', '{"report":{"passed":3,"run":3}}',
+         '{"v":{"add":{"handle":[0,"function","add",""]}}}', '{"v":{"add":' + "[" * 500 + "]" * 500 + "}}"]
+    )
+] + [
+    Hostile("long_fraction", "protocol",
+            raw(head="p = '{\"v\":{\"Fraction\":[{\"int\":\"0x' + 'f1' * 900000 + '\"},'\n"
+                "p += '{\"int\":\"0x' + 'e3' * 900000 + '\"}]}}'\n").replace("for m in []",
+                "for m in [p.encode()]"), accept=("fail", "crash")),
+    Hostile("lone_surrogate", "protocol", "def add(a, b): raise ValueError('\\ud800' * 9)"),
+    Hostile("long_name", "protocol", "E = type('E' * 10**6, (ValueError,), {})\n"
+            "def add(a, b): raise E"),
 ]  # fmt: skip
 
 FLOODS = [
@@ -248,7 +312,7 @@ SCRIPTS = [
             ("crash", "fail"), mode="stdio"),
 ]  # fmt: skip
 
-HOSTILE = [*FORGED_VALUES, *STEERING, *TAMPERING, *ESCAPES, *FLOODS, *TEXTS, *SCRIPTS]
+HOSTILE = [*FORGED_VALUES, *STEERING, *TAMPERING, *ESCAPES, *PROTOCOL, *FLOODS, *TEXTS, *SCRIPTS]
 
 BENIGN = [
     Hostile("plain", "benign", "def add(a, b): return a + b", accept=("pass",)),
@@ -275,6 +339,19 @@ BENIGN = [
     Hostile("human_eval", "benign", "def f(x): return x[::-1]",
             "def check(candidate):\n    assert candidate('ab') == 'ba'\n    assert candidate('') == ''",
             "f", ("pass",)),
+    Hostile("human_eval_code", "benign", "def f(x): return x[::-1]",
+            "METADATA = {}\ndef check(candidate):\n    for s in ('ab', ''):\n"
+            "        assert candidate(s) == s[::-1]", "f", ("pass",)),
+    Hostile("set_up_class", "benign", "def f(x): return x + 1",
+            "import unittest\nclass T(unittest.TestCase):\n    @classmethod\n    def setUpClass(cls):\n"
+            "        cls.n = 3\n    def test(self): self.assertEqual(f(self.n), 4)", "f", ("pass",),
+            mode="unittest"),
+    Hostile("unimported_math", "benign", "import math\ndef f(x): return math.sqrt(x)",
+            "assert math.isclose(f(2.0) ** 2, 2.0) and f(4) == sqrt(4)", "f", ("pass",)),
+    Hostile("temporary_folder", "benign", "import os, tempfile\ndef f(s):\n"
+            "    with tempfile.TemporaryDirectory() as d:\n        os.makedirs(d + '/a/b')\n"
+            "        open(d + '/a/b/c', 'w').write(s)\n        os.symlink('c', d + '/a/b/l')\n"
+            "        return open(d + '/a/b/l').read()", ("assert f('hi') == 'hi'",), "f", ("pass",)),
     Hostile("qsort_callback", "benign", "import ctypes\ndef f():\n"
             "    return ctypes.sizeof(ctypes.c_int)", ("assert f() == 4",), "f", ("pass", "fail")),
     Hostile("thread_lock", "benign", "import threading\ndef f(n):\n    lock, out = threading.Lock(), []\n"

@@ -27,6 +27,7 @@ from modern_rlhf.sandbox.runtime.frames import (
     pack,
     read_body,
     read_frame,
+    unpack,
     write_all,
 )
 
@@ -34,7 +35,8 @@ _NUMBER = struct.Struct(">q")
 _HEAD = struct.Struct(">I")
 _INFRA = b'{"verdict":"infra_error"'
 _TRIES = 2
-Job = tuple[bytes, bytes, int]
+Job = tuple[bytes, bytes, int, bool]
+"""Number, body, tries so far, and whether the last one died in a way that twice is the program's."""
 
 
 class Worker:
@@ -115,7 +117,7 @@ class Coordinator:
             job = self.queue.get()
             if job is None:
                 return
-            number, body, tries = job
+            number, body, tries, suspect = job
             result = b""
             try:
                 worker = worker or self.start_worker(index)
@@ -129,9 +131,14 @@ class Coordinator:
                 result = pack({"verdict": "infra_error", "message": f"worker lost: {error}"})[4:]
             if self.closing:
                 return
-            if result.startswith(_INFRA) and tries + 1 < _TRIES:
-                self.queue.put((number, body, tries + 1))
-                continue
+            if result.startswith(_INFRA):
+                data = unpack(result)
+                second = data.pop("again", "")
+                if tries + 1 < _TRIES:
+                    self.queue.put((number, body, tries + 1, bool(second)))
+                    continue
+                data["verdict"] = second if second and suspect else data["verdict"]
+                result = pack(data)[4:]
             try:
                 self.send(number, result)
             except PeerClosed:
@@ -158,7 +165,7 @@ class Coordinator:
             with contextlib.suppress(PeerClosed):
                 while True:
                     body = read_body(self.jobs)
-                    self.queue.put((body[:8], body[8:], 0))
+                    self.queue.put((body[:8], body[8:], 0, False))
         self.close()
 
     def _watch_parent(self, parent: int) -> None:

@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any
 
-from modern_rlhf.sandbox.runtime import lower
+from modern_rlhf.sandbox.runtime import lower, suite
 from modern_rlhf.sandbox.runtime.frames import DeadlinePassed, FrameError, PeerClosed
 from modern_rlhf.sandbox.runtime.outcome import UNUSABLE, Outcome
 from modern_rlhf.sandbox.runtime.processes import Child, End, Limits, Zygote, ZygoteLost, overrun
@@ -167,7 +167,7 @@ class Judge:
             raise ValueError("there are none")
         if mode == "stdio":
             self._stdio(job, outcome, cases(tests))
-        elif job["transport"] == "inprocess":
+        elif job["transport"] == "inprocess" and mode != "call":  # a call's values are data anyway
             self._in_process(job, outcome)
         else:
             plan = self._plan(job)
@@ -213,7 +213,8 @@ class Judge:
         child = self._take()
         child.send(self._order(job, "candidate", outcome.trace is not None, calls=plan.calls))
         self.next = self.candidates.fork()
-        outcome.run = len(plan.checks)
+        outcome.run = 1 if plan.together else len(plan.checks)
+        held = 0
         for check in plan.checks:
             reply = self._next_reply(outcome, limits, [child], child)
             if type(reply) is not dict:
@@ -225,7 +226,12 @@ class Judge:
                 outcome.not_loaded(reply)
                 break
             outcome.loaded = True
-            outcome.check(check, reply)
+            held += outcome.check(check, reply)
+            if (
+                plan.together and outcome.first is not None
+            ):  # it ends here; the calls are made anyway
+                outcome.settle("fail", f"test failed: {outcome.first}")
+        outcome.passed = int(held == len(plan.checks)) if plan.together else held
         if outcome.passed == outcome.run:
             outcome.settle("pass")
         else:
@@ -276,7 +282,8 @@ class Judge:
             if test_end.exit_code == 70:
                 outcome.settle("infra_error", "the tests could not be run")
             elif test_end.exit_code == -9 and test_end.cpu < limits.cpu:
-                outcome.settle("infra_error", "the tester was killed from outside the sandbox")
+                outcome.settle("infra_error", "the tester was killed by SIGKILL")
+                outcome.again = "crash"
             elif test_end.exit_code in (-24, -9):
                 outcome.settle("timeout", "the tests did not end with these values")
             else:
@@ -309,12 +316,21 @@ class Judge:
         wanted = {k: job[k] for k in ("tests", "setup", "entry_point", "mode")}
         child.send(self._order(job, "inprocess", **wanted))
         report = self._next_reply(outcome, limits, [child], child)
+        if type(report) is dict and "unusable" in report and self._usable(job):
+            outcome.settle("crash", "the program broke the protocol: the tests are usable")
         if type(report) is dict:
             outcome.reported(report)
             self._finish(child, outcome, limits)
         else:
             outcome.run = 1
             self._lost(child, outcome, limits)
+
+    def _usable(self, job: dict[str, Any]) -> bool:
+        try:
+            suite.parse(job["tests"], job["setup"], job["entry_point"], job["mode"])
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return False
+        return True
 
     def _stdio(self, job: dict[str, Any], outcome: Outcome, pairs: list[tuple[str, str]]) -> None:
         """Each case in a process of its own; the expected output never enters it."""
@@ -352,7 +368,8 @@ class Judge:
             if outcome.first is None:
                 outcome.first = given[:2000]
             outcome.settle(one.verdict, one.message, one.error)
-            if one.verdict in ("syntax", "timeout", "output", "memory"):
+            outcome.again = one.again
+            if one.verdict in ("syntax", "timeout", "output", "memory", "infra_error"):
                 break
         outcome.settle("pass")
 

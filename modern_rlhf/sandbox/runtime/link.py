@@ -1,9 +1,10 @@
 """The tests' end of the connection to a candidate: requests, values, exceptions re-typed.
 
-An exception of the candidate becomes a new exception of a built-in `Exception` class or a
-`CandidateError`; those that steer interpreters and test runners (`StopIteration`, `SystemExit`,
-`SkipTest`, ...) are always the latter. When the candidate is gone, `CandidateDied` is raised,
-which no `except Exception` of a test swallows.
+An exception of the candidate becomes a new one: of the class that the tests name, where it is the
+candidate's own, else of the nearest built-in class, so that `unittest.SkipTest` is a plain `Exception`.
+`StopIteration`, `StopAsyncIteration`, what is no `Exception` (`SystemExit`, `KeyboardInterrupt`, ...)
+and what cannot be made again become a `CandidateError`. When the candidate is gone, `CandidateDied` is
+raised, which no `except Exception` of a test swallows.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class Link:
             function = self.callbacks[reply["cb"]]
             args, kwargs = self.decode(reply["args"]), self.decode(reply["kwargs"])
             return {"v": self.encode(function(*args, **kwargs))}
-        except Exception as error:  # noqa: BLE001 - untrusted constructor arguments
+        except Exception as error:  # noqa: BLE001 - what the tests' function raises is the answer
             return {"e": {"base": type(error).__name__, "text": str(error)[:2000]}}
 
     def exception(self, described: Any) -> Exception:
@@ -209,7 +210,7 @@ class Link:
         reply = self.request(message)
         if copy and type(reply.get("m")) is dict:
             for position, now in reply["m"].items():
-                if position.isdigit() and int(position) < len(args):
+                if position.isdecimal() and len(position) < 4 and int(position) < len(args):
                     restore(args[int(position)], self.decode(now))
         return self.open(reply)
 

@@ -2,8 +2,9 @@
 
 Most tests compare a call with literal arguments to a literal. Such a suite is *lowered* to a list
 of calls, sent to the candidate in one frame, and a list of checks that the judge makes itself on
-the decoded values: no tester process, no round trip a call. What cannot be lowered without
-changing its meaning goes to `tester.py`; a test holds that both ways give the same verdicts.
+the decoded values: no tester process, no round trip a call. HumanEval's `check(candidate)` with such
+asserts is lowered as well, and stays one test. What cannot be lowered without changing its meaning
+goes to `tester.py`; a test holds that both ways give the same verdicts.
 """
 
 from __future__ import annotations
@@ -37,16 +38,22 @@ class NotLowered(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """One test: `compare(value, expected)`, or with `flip` the other way round."""
+    """One comparison: `compare(value, expected)`, or with `flip` the other way round.
+
+    With `apart` it is `abs(value - apart)` that is compared.
+    """
 
     source: str
     compare: Callable[[Any, Any], Any]
     expected: Any
     flip: bool = False
+    apart: Any = None
 
     def holds(self, value: Any) -> bool:
         """Whether the value passes; a comparison that raises does not."""
         try:
+            if self.apart is not None:
+                value = abs(value - self.apart)
             if self.flip:
                 return bool(self.compare(self.expected, value))
             return bool(self.compare(value, self.expected))
@@ -56,10 +63,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Lowered:
-    """Calls as the candidate reads them, and a check for each."""
+    """Calls as the candidate reads them, and a check for each; `together` they are one test, whose
+    verdict is that of the first check that does not hold (HumanEval's `check(candidate)`)."""
 
     calls: list[list[Any]]
     checks: list[Check]
+    together: bool = False
 
 
 class Unknown:
@@ -132,6 +141,8 @@ def _is_empty_set(node: ast.expr) -> bool:
 class _Lowering:
     def __init__(self, entry_point: str | None) -> None:
         self.entry_point = entry_point
+        self.candidate: str | None = None
+        """The parameter that stands for the entry point inside `check`."""
         self.encode = Encoder()
         self.calls: list[list[Any]] = []
         self.checks: list[Check] = []
@@ -142,6 +153,10 @@ class _Lowering:
                 return
             raise NotLowered
         if not isinstance(statement, ast.Assert):
+            raise NotLowered
+        if self.candidate is not None and isinstance(statement.test, ast.Constant):
+            if statement.test.value is True:
+                return  # HumanEval's `assert True, "..."`
             raise NotLowered
         test, negated = statement.test, False
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
@@ -158,6 +173,15 @@ class _Lowering:
         left, right = test.left, test.comparators[0]
         if compare is None:
             raise NotLowered
+        distance = self._distance(left)
+        if distance is not None and compare in (operator.lt, operator.le):
+            called, apart = distance
+            limit = literal(right)
+            if type(limit) not in (int, float):
+                raise NotLowered
+            self._call(called)
+            self.checks.append(Check(source, compare, limit, apart=apart))
+            return
         flip = not self._is_call(left)
         call, other = (right, left) if flip else (left, right)
         if not isinstance(call, ast.Call):
@@ -172,10 +196,52 @@ class _Lowering:
     def _is_call(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Call) and not _is_empty_set(node)
 
+    def _distance(self, node: ast.expr) -> tuple[ast.Call, int | float] | None:
+        """The call and the number in `abs(call - number)` or `abs(number - call)`."""
+        if not (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "abs" != self.entry_point
+            and len(node.args) == 1
+            and not node.keywords
+            and isinstance(node.args[0], ast.BinOp)
+            and isinstance(node.args[0].op, ast.Sub)
+        ):
+            return None
+        sides = (node.args[0].left, node.args[0].right)
+        call, other = sides if isinstance(sides[0], ast.Call) else sides[::-1]
+        if not isinstance(call, ast.Call):
+            raise NotLowered
+        number = literal(other)
+        if type(number) not in (int, float):
+            raise NotLowered
+        return call, number
+
+    def check_function(self, node: ast.FunctionDef) -> None:
+        """The asserts of HumanEval's `check(candidate)`."""
+        given = node.args
+        plain = len(given.args) == 1 and not (
+            given.defaults or given.posonlyargs or given.kwonlyargs or given.vararg or given.kwarg
+        )
+        if not plain or node.decorator_list or self.entry_point is None:
+            raise NotLowered
+        self.candidate = given.args[0].arg
+        for statement in node.body:
+            if isinstance(statement, ast.Pass) or _is_text(statement):
+                continue
+            if isinstance(statement, ast.Import):
+                raise NotLowered  # a name of its own inside the function
+            self.statement(f"check({self.entry_point})", statement)
+        self.candidate = None
+
     def _call(self, node: ast.Call) -> None:
         if not isinstance(node.func, ast.Name):
             raise NotLowered
         name = node.func.id
+        if self.candidate is not None:
+            if name != self.candidate or self.entry_point is None:
+                raise NotLowered
+            name = self.entry_point
         if hasattr(builtins, name) and name != self.entry_point:
             raise NotLowered
         args = [self.encode(literal(item)) for item in node.args]
@@ -190,6 +256,30 @@ class _Lowering:
 _HARMLESS = {"math", "re", "itertools", "collections", "functools", "string", "random", "typing"}
 
 
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _human_eval(work: _Lowering, tests: str) -> Lowered | None:
+    """`METADATA = ...` and `def check(candidate)`, with or without the call of it."""
+    checked = False
+    for statement in ast.parse(tests).body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "check" and not checked:
+            work.check_function(statement)
+            checked = True
+        elif isinstance(statement, ast.Assign) and not checked:
+            target = statement.targets[0]
+            if not isinstance(target, ast.Name) or target.id != "METADATA":
+                raise NotLowered
+            literal(statement.value)
+        elif isinstance(statement, ast.Expr) and checked:
+            if ast.unparse(statement) != f"check({work.entry_point})":
+                raise NotLowered
+        else:
+            raise NotLowered
+    return Lowered(work.calls, work.checks, together=True) if work.checks else None
+
+
 def lower(
     tests: str | Sequence[str], setup: str, entry_point: str | None, mode: str
 ) -> Lowered | None:
@@ -201,6 +291,8 @@ def lower(
             if not isinstance(statement, ast.Import):
                 return None
             work.statement("", statement)
+        if len(sources) == 1 and "def check" in sources[0]:
+            return _human_eval(work, sources[0])
         for source in sources:
             tree = ast.parse(source)
             counted = [s for s in tree.body if isinstance(s, ast.Assert)]

@@ -18,6 +18,11 @@ UNUSABLE = "the tests cannot be used"
 """How the message begins when the fault lies with the tests."""
 
 
+def _readable(text: str, limit: int) -> str:
+    """A candidate's text, cut, and without the lone surrogates that no log file could be written with."""
+    return text[:limit].encode("utf-8", "replace").decode("utf-8")
+
+
 class Outcome:
     """What became of one judgement; `result` is what crosses to the trainer."""
 
@@ -32,12 +37,14 @@ class Outcome:
         self.output = b""
         self.stdout = b""
         self.line: int | None = None
+        self.again = ""
         self.trace: dict[str, Any] | None = None
 
     def settle(self, verdict: str, message: str = "", error: str = "") -> None:
         """The first verdict stands."""
         if not self.verdict:
-            self.verdict, self.message, self.error = verdict, message, error
+            self.verdict = verdict
+            self.message, self.error = _readable(message, 500), _readable(error, 200)
 
     def note(self, message: dict[str, Any]) -> bool:
         """Keep a line of a traced run; False for a message that is none."""
@@ -58,11 +65,12 @@ class Outcome:
 
     def result(self, started: float, layer: int) -> dict[str, Any]:
         """As a frame."""
-        return {
+        first = None if self.first is None else _readable(self.first, 2000)
+        told = {
             "verdict": self.verdict,
             "tests_passed": self.passed,
             "tests_run": self.run,
-            "first_failing": self.first,
+            "first_failing": first,
             "cpu_seconds": round(self.cpu, 6),
             "wall_seconds": round(time.monotonic() - started, 6),
             "output": self.output.decode("utf-8", "replace"),
@@ -73,6 +81,9 @@ class Outcome:
             "loaded": self.loaded,
             "trace": self.trace,
         }
+        if self.again and self.verdict == "infra_error":
+            told["again"] = self.again
+        return told
 
     def overran(self, what: str, limits: Limits) -> None:
         """The verdict of a child that was stopped for using too much of `what`."""
@@ -82,6 +93,8 @@ class Outcome:
             self.settle(what, f"more than {limits.output} bytes printed")
         elif what == "threads":
             self.settle("fail", "the program started too many threads", "RuntimeError")
+        elif what == "starved":
+            self.settle("infra_error", "the machine was too busy to run the program in time")
         else:
             self.settle("fail", "the program filled its scratch folder", "OSError")
 
@@ -113,26 +126,38 @@ class Outcome:
                 self.settle("fail", f"{name}: {text}"[:500], name)
         if not held and self.first is None:
             self.first = check.source
-        self.passed += held
         return held
 
     def died(self, end: End, limits: Limits) -> None:
-        """The verdict of a child that ended before it had answered."""
+        """The verdict of a child that ended before it had answered.
+
+        SIGKILL comes from outside (a person, the kernel short of memory), or the program had it sent (by
+        a limit on its own CPU time, say): once says nothing, a second time in a row says the latter
+        (`coordinator.py`). So no program can withdraw itself from judgement.
+        """
         code = end.exit_code
         if code in (-24, -9) and end.cpu >= 0.9 * limits.cpu:
             self.settle("timeout", f"more than {limits.cpu:g} s of CPU time")
         elif end.killed:
             self.settle("crash", "the program closed its connection")
-        elif code == -9:  # a program cannot send this signal to itself
-            self.settle("infra_error", "the program was killed from outside the sandbox")
+        elif code == -9:
+            self.settle("infra_error", "the program was killed by SIGKILL")
+            self.again = "crash"
         elif code < 0:
             self.settle("crash", f"the program died of signal {-code}")
         else:
             self.settle("crash", f"the program left with exit code {code} before the tests")
 
     def reported(self, report: dict[str, Any]) -> bool:
-        """Take over a tester's report; whether the candidate died on it."""
-        self.run = max(1, int(report.get("run", 1)))
+        """Take over a tester's report; whether the candidate died on it.
+
+        The report of a shared interpreter may be the candidate's own work, hence the checks of types.
+        """
+        run, passed = report.get("run", 1), report.get("passed", 0)
+        if type(run) is not int or type(passed) is not int:
+            self.settle("crash", "the program broke the protocol: a report without numbers")
+            return False
+        self.run = max(1, run)
         if "syntax" in report or "load" in report:
             self.not_loaded(report)
             return False
@@ -142,8 +167,8 @@ class Outcome:
         if not report.get("run") and not report.get("dead"):
             self.settle("infra_error", f"{UNUSABLE}: they contain nothing to check")
         self.loaded = bool(report.get("loaded"))
-        self.passed = int(report.get("passed", 0))
-        self.first = report.get("first")
+        self.passed = min(max(0, passed), self.run)
+        self.first = report.get("first") if type(report.get("first")) is str else None
         if report.get("broken"):
             self.settle("crash", f"the program broke the protocol: {report['broken']}")
         if report.get("dead"):

@@ -32,7 +32,9 @@ from modern_rlhf.sandbox.runtime.frames import (
 from modern_rlhf.sandbox.runtime.zygote import END, PID
 
 WALL_FACTOR, WALL_EXTRA = 20.0, 20.0
-"""The last fence: no judgement lasts longer than factor x timeout + extra seconds."""
+"""The last fence: no program that lies idle lasts longer than factor x timeout + extra seconds."""
+STARVED = 3.0
+"""Times the last fence, after which a program is given up that never got its processor time."""
 BLIND_FACTOR, BLIND_EXTRA = 3.0, 5.0
 """The same where a process's clock cannot be read (not Linux): wall time has to do."""
 MAX_THREADS = 512
@@ -297,7 +299,8 @@ class Limits:
 def overrun(children: list[Child], limits: Limits) -> tuple[str, float]:
     """Whether the children of one judgement went too far, and seconds until the next look.
 
-    Returns `("timeout" | "output" | "files" | "threads" | "", wait)`.
+    Returns `("timeout" | "output" | "files" | "threads" | "starved" | "", wait)`; `starved` is no fault
+    of theirs: far beyond the last fence, and the processor was always someone else's.
     """
     now = time.monotonic()
     wall = now - children[0].started
@@ -327,10 +330,14 @@ def overrun(children: list[Child], limits: Limits) -> tuple[str, float]:
             )
             if entries > limits.scratch_entries or size > limits.scratch_bytes:
                 return "files", 0.0
-    idle = wall - used - waited if known and not runnable else 0.0
+    idle = wall - used - waited if known else 0.0
     factor, extra = (WALL_FACTOR, WALL_EXTRA) if known else (BLIND_FACTOR, BLIND_EXTRA)
-    if idle > limits.cpu + 0.5 or wall > factor * limits.cpu + extra:
+    stalled = idle > limits.cpu + 0.5
+    fence = factor * limits.cpu + extra
+    if (stalled and not runnable) or (wall > fence and (stalled or not known)):
         return "timeout", 0.0
+    if wall > STARVED * fence:
+        return "starved", 0.0
     return "", min(0.05, max(0.005, limits.cpu - longest))
 
 

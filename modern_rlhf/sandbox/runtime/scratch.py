@@ -36,6 +36,19 @@ def usage(path: str, *, entries: int, size: int) -> tuple[int, int]:
     return seen, used
 
 
+def restore(path: str) -> None:
+    """The folder itself as it was made: there, a folder, and its owner's alone."""
+    with contextlib.suppress(OSError):
+        info = os.lstat(path)
+        if stat.S_ISDIR(info.st_mode):
+            if stat.S_IMODE(info.st_mode) != 0o700:
+                os.chmod(path, 0o700)
+            return
+        os.unlink(path)
+    with contextlib.suppress(OSError):
+        os.makedirs(path, mode=0o700)
+
+
 def is_empty(path: str) -> bool:
     """True when the folder can be listed and holds nothing."""
     try:

@@ -159,18 +159,21 @@ class SpawnZygote:
         if ended is not child:
             raise RuntimeError("children end in the order they were forked")
         deadline = time.monotonic() + (_GRACE if dying else 0.0)
-        alive = ended.process.poll() is None
-        while alive and time.monotonic() < deadline:
+        cpu = _reap(ended.process, os.WNOHANG if _WAIT4 else 0)
+        while cpu is None and time.monotonic() < deadline:
             time.sleep(0.002)
-            alive = ended.process.poll() is None
+            cpu = _reap(ended.process, os.WNOHANG if _WAIT4 else 0)
+        alive = cpu is None
         if alive:
             ended.process.kill()
+            cpu = _reap(ended.process, 0) if _WAIT4 else 0.0
         code = ended.process.wait()
+        scratch.restore(self.folder)
         entries, size = 0, 0
         if not scratch.is_empty(self.folder):
             entries, size = scratch.usage(self.folder, entries=self.inodes, size=self.disk_mb << 20)
             scratch.empty(self.folder)
-        return End(code, alive, 0.0, 0, entries, size)
+        return End(code, alive, cpu or 0.0, 0, entries, size)
 
     def watch(self) -> int:
         """The pid of the oldest child."""
@@ -182,6 +185,22 @@ class SpawnZygote:
             child = self.children[0]
             self.end(child)
             child.close()
+
+
+_WAIT4 = hasattr(os, "wait4")
+
+
+def _reap(process: subprocess.Popen[bytes], options: int) -> float | None:
+    """CPU seconds of a process that has ended (0.0 where nobody says), None while it has not."""
+    if not _WAIT4:
+        return None if process.poll() is None else 0.0
+    if process.returncode is not None:
+        return 0.0
+    found, status, usage = os.wait4(process.pid, options)
+    if not found:
+        return None
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main(arguments: list[str]) -> None:

@@ -12,6 +12,8 @@ import builtins
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
 
 IN_PLACE = "__in_place__"
 
@@ -30,13 +32,15 @@ class Suite:
     """Parsed tests.
 
     `names` are wanted from the candidate, `constructed` those of them the tests use as classes,
-    `aliases` other names the tests import them under.
+    `aliases` other names the tests import them under, `own` names of the standard library that the
+    tests use and do not import.
     """
 
     units: list[Unit]
     names: list[str] = field(default_factory=list)
     constructed: list[str] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
+    own: list[str] = field(default_factory=list)
 
 
 _DATA_ATTRIBUTES = {
@@ -189,7 +193,41 @@ def parse(tests: Sequence[str] | str, setup: str, entry_point: str | None, mode:
     for unit in units:
         unit.body = [_Rewrite().visit(statement) for statement in unit.body]
     names = wanted(survey, entry_point)
-    return Suite(units, names, sorted(survey.constructed), survey.imported)
+    own = [name for name in names if _is_own(name, survey, entry_point)]
+    names = [name for name in names if name not in own]
+    return Suite(units, names, sorted(survey.constructed), survey.imported, own)
+
+
+MODULES = {
+    "bisect", "cmath", "collections", "copy", "datetime", "decimal", "functools", "heapq", "itertools",
+    "json", "math", "operator", "random", "re", "statistics", "string", "sys",
+}  # fmt: skip
+"""Modules that tests use without importing them because the reference does. They are the tests' own:
+a candidate's `math` could say that everything `isclose`."""
+LIBRARY_NAMES = {
+    **dict.fromkeys(("isclose", "pi", "inf", "nan", "sqrt", "floor", "ceil", "fabs"), "math"),
+    **dict.fromkeys(("Counter", "OrderedDict", "defaultdict", "deque"), "collections"),
+    "Decimal": "decimal", "Fraction": "fractions",
+}  # fmt: skip
+"""The same for what is taken out of modules, where the entry point is known to be something else."""
+
+
+def _is_own(name: str, survey: _Survey, entry_point: str | None) -> bool:
+    if name == entry_point or name in survey.imported.values():
+        return False
+    if name in MODULES:
+        return name not in survey.called
+    return name in LIBRARY_NAMES and entry_point is not None
+
+
+def own_names(parsed: Suite) -> dict[str, Any]:
+    """What such tests need of the standard library, by name."""
+    return {
+        name: getattr(import_module(LIBRARY_NAMES[name]), name)
+        if name in LIBRARY_NAMES
+        else import_module(name)
+        for name in parsed.own
+    }
 
 
 def wanted(survey: _Survey, entry_point: str | None) -> list[str]:

@@ -24,6 +24,34 @@ CANDIDATE_READ, CANDIDATE_WRITE = 5, 6
 """Where a tester finds the candidate's replies and takes its requests."""
 
 
+class Tally(unittest.TestResult):
+    """Which tests of a suite held: those that succeeded while the candidate was alive.
+
+    `outside` is set by a failure that belongs to no test, such as one in `tearDownClass`.
+    """
+
+    def __init__(self, link: Link | None) -> None:
+        super().__init__()
+        self.link = link
+        self.held: set[str] = set()
+        self.outside = False
+
+    def addSuccess(self, test: unittest.TestCase) -> None:
+        """A test ended well."""
+        if self.link is None or not self.link.dead:
+            self.held.add(test.id())
+
+    def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:
+        """A test failed as it says it must."""
+        super().addExpectedFailure(test, err)
+        self.addSuccess(test)
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:
+        """A test, or what surrounds the tests, raised."""
+        super().addError(test, err)
+        self.outside = self.outside or not isinstance(test, unittest.TestCase)
+
+
 class Runner:
     """Runs units in one namespace and counts."""
 
@@ -89,28 +117,34 @@ class Runner:
         self.passed += 1
 
     def cases(self) -> None:
-        """Each method of each `TestCase` class is a test; a skipped one is not passed."""
-        for item in list(self.space.values()):
-            if isinstance(item, type) and issubclass(item, unittest.TestCase):
-                if item.__module__ != self.space.get("__name__"):
-                    continue
-                for case in unittest.defaultTestLoader.loadTestsFromTestCase(item):
-                    self._case(case)
+        """Each method of each `TestCase` class is a test; a skipped one is not passed.
 
-    def _case(self, case: Any) -> None:
-        self.run += 1
-        result = unittest.TestResult()
+        Run as one suite, so that `setUpModule`, `setUpClass` and their opposites are called.
+        """
+        load = unittest.defaultTestLoader.loadTestsFromTestCase
+        cases: list[Any] = [
+            case
+            for item in list(self.space.values())
+            if isinstance(item, type) and issubclass(item, unittest.TestCase)
+            if item.__module__ == self.space.get("__name__")
+            for case in load(item)
+        ]
+        tally = Tally(self.link)
+        names = [case.id() for case in cases]
+        self.run += len(names)
         try:
-            case.run(result)
+            unittest.TestSuite(cases).run(tally)
         except BaseException as error:  # noqa: BLE001 - what a test raises is its result
-            self._failed(case.id(), error)
+            tally.outside = True
+            self._failed(next((name for name in names if name not in tally.held), ""), error)
+        held = sum(name in tally.held for name in names)
+        self.passed += min(held, len(names) - 1) if tally.outside and names else held
+        if held == len(names) and not tally.outside:
             return
-        held = result.testsRun == 1 and result.wasSuccessful() and not result.skipped
-        if held and not (self.link is not None and self.link.dead):
-            self.passed += 1
-            return
-        notes = result.failures + result.errors + result.skipped
-        self._failed(case.id(), None)
+        self._failed(
+            next((name for name in names if name not in tally.held), "tearDownClass"), None
+        )
+        notes = tally.failures + tally.errors + tally.skipped
         if not self.message and notes:
             last = str(notes[0][1]).strip().splitlines() or [""]
             self.message = last[-1][:300]
@@ -148,6 +182,16 @@ def run(job: dict[str, Any], reading: int, writing: int) -> None:
         relayed=job["relay"],
     )
     proxy.connect(link)
+    try:
+        report = judge(job, link, writing)
+    except Exception as error:  # noqa: BLE001 - no reply may make the harness itself stumble
+        report = {"dead": True, "broken": f"{type(error).__name__}: {error}"[:300]}
+    if report is not None:
+        write_all(writing, pack(report))
+
+
+def judge(job: dict[str, Any], link: Link, writing: int) -> dict[str, Any] | None:
+    """The report on the candidate; None where it was said already that the tests do not compile."""
     if job["trace"]:
         link.on_trace = lambda message: write_all(writing, pack(message))
     try:
@@ -156,14 +200,14 @@ def run(job: dict[str, Any], reading: int, writing: int) -> None:
             write_all(writing, pack(loaded))
             loaded = link.receive()
     except (PeerClosed, FrameError) as error:
-        write_all(writing, pack({"dead": True, "loaded": False, "broken": str(error)}))
-        return
+        return {"dead": True, "broken": str(error) if type(error) is FrameError else ""}
     if type(loaded) is not dict or "v" not in loaded:
-        write_all(writing, pack(loaded if type(loaded) is dict else {"dead": True}))
-        return
+        return (
+            loaded if type(loaded) is dict and {"syntax", "load"} & set(loaded) else {"dead": True}
+        )
     parsed = parse(job, writing)
     if parsed is None:
-        return
+        return None
     module = types.ModuleType("tests")
     sys.modules["tests"] = module
     space = module.__dict__
@@ -181,7 +225,7 @@ def run(job: dict[str, Any], reading: int, writing: int) -> None:
         report["error"] = str(link.last_error.get("type", ""))
         report["line"] = link.last_error.get("line")
     report.update(dead=link.dead, memory=link.memory, broken=link.broken, calls=link.calls)
-    write_all(writing, pack(report))
+    return report
 
 
 def parse(job: dict[str, Any], writing: int) -> suite.Suite | None:
@@ -195,13 +239,15 @@ def parse(job: dict[str, Any], writing: int) -> suite.Suite | None:
 
 def bind(link: Link, space: dict[str, Any], parsed: suite.Suite) -> None:
     """Put what the candidate defined under the names the tests use."""
+    space.update(suite.own_names(parsed))
     reply = link.request({"op": "names", "names": parsed.names})
     found = reply.get("v")
     for name, data in found.items() if type(found) is dict else ():
         if name not in parsed.names:
             continue
-        if type(data) is dict and "handle" in data and data["handle"][1] == "exception":
-            base = RETYPED.get(str(data["handle"][3]), Exception)
+        handle = data.get("handle") if type(data) is dict else None
+        if type(handle) is list and len(handle) == 4 and handle[1] == "exception":
+            base = RETYPED.get(str(handle[3]), Exception)
             space[name] = link.exceptions[name] = type(name, (base,), {})
             continue
         with contextlib.suppress(ValueRefused):

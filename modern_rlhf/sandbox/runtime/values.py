@@ -6,8 +6,10 @@ its base class, read with the base class's own methods, so an overridden `__eq__
 callback) or is refused. A value is JSON with one convention: a JSON object is always `{tag:
 payload}`.
 
-Bounds: depth 60, about 4 MiB, integers of 16 Mbit; integers above 2**53 cross as hex. A set or dict
-whose keys share their hash too often is refused (the receiver would spend quadratic time on it).
+Bounds: depth 60, about 4 MiB, integers of 16 Mbit (64 Kbit in a fraction); integers above 2**53 cross
+as hex. What would cost the receiver more than linear time is refused: keys of a set or dict that share
+their hash too often, fractions of long integers, named tuples of a thousand different shapes. A peer
+need not use `Encoder`, so the decoder takes nothing for granted.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ from typing import Any
 MAX_DEPTH = 60
 MAX_BYTES = 4 << 20
 MAX_INT_BITS = 16 << 20
+MAX_FRACTION_BITS = 1 << 16
+"""Of a fraction's parts: reducing it costs quadratic time."""
+MAX_SHAPES = 1000
+"""Different named tuples in one value: each needs a class."""
 _SAFE = 1 << 53
 
 
@@ -132,7 +138,11 @@ class Encoder:
         if name == ("decimal", "Decimal"):
             return {"Decimal": str(value)}
         if name == ("fractions", "Fraction"):
-            return {"Fraction": [_number(value.numerator), _number(value.denominator)]}
+            parts = [value.numerator, value.denominator]
+            if max(part.bit_length() for part in parts) > MAX_FRACTION_BITS:
+                raise ValueRefused("a fraction of integers so long cannot cross")
+            self._spend(sum(part.bit_length() >> 2 for part in parts))
+            return {"Fraction": [_number(part) for part in parts]}
         if name == ("datetime", "timedelta"):
             return {"timedelta": [value.days, value.seconds, value.microseconds]}
         if name == ("datetime", "date"):
@@ -184,13 +194,13 @@ class NamedFields(tuple[Any, ...]):
         return f"{type(self).__name__}({body})"
 
 
-def _named(payload: Any) -> Any:
-    name, fields, items = payload
-    if len(fields) != len(items) or not all(type(n) is str and n.isidentifier() for n in fields):
+def _shape(name: str, fields: tuple[str, ...]) -> type[NamedFields]:
+    """A class for named tuples of one shape."""
+    if not all(type(field) is str and field.isidentifier() for field in fields):
         raise ValueRefused("malformed named tuple")
-    space: dict[str, Any] = {n: property(itemgetter(i)) for i, n in enumerate(fields)}
-    space = {n: v for n, v in space.items() if not n.startswith("_")}
-    return type(str(name), (NamedFields,), {**space, "_fields": tuple(fields)})(items)
+    space: dict[str, Any] = {field: property(itemgetter(i)) for i, field in enumerate(fields)}
+    space = {field: item for field, item in space.items() if not field.startswith("_")}
+    return type(name, (NamedFields,), {**space, "_fields": fields})
 
 
 def _distinct_hashes(keys: list[Any]) -> list[Any]:
@@ -207,7 +217,12 @@ def _library(tag: str, payload: Any) -> Any:
     if tag == "Fraction":
         import fractions
 
-        return fractions.Fraction(*(Decoder()(part) for part in payload))
+        above, below = (Decoder()(part) for part in payload)
+        if type(above) is not int or type(below) is not int:
+            raise ValueRefused("a fraction is made of two integers")  # "1e999999999" would be too
+        if max(above.bit_length(), below.bit_length()) > MAX_FRACTION_BITS:
+            raise ValueRefused("a fraction of integers so long cannot cross")
+        return fractions.Fraction(above, below)
     import datetime
 
     if tag == "timedelta":
@@ -221,6 +236,7 @@ class Decoder:
 
     def __init__(self, handle: Callable[[str, Any], Any] | None = None) -> None:
         self._handle = handle
+        self._shapes: dict[tuple[str, tuple[str, ...]], type[NamedFields]] = {}
 
     def __call__(self, data: Any) -> Any:
         """Decode one value.
@@ -228,6 +244,7 @@ class Decoder:
         Raises:
             ValueRefused: malformed data, too deep, or a tag that is not known.
         """
+        self._shapes = {}
         try:
             return self._decode(data, 0)
         except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
@@ -256,6 +273,16 @@ class Decoder:
         pairs = [(self._decode(k, depth), self._decode(v, depth)) for k, v in payload]
         _distinct_hashes([key for key, _ in pairs])
         return dict(pairs)
+
+    def _named(self, name: Any, fields: Any, items: list[Any]) -> Any:
+        if type(name) is not str or type(fields) is not list or len(fields) != len(items):
+            raise ValueRefused("malformed named tuple")
+        shape = (name, tuple(fields))
+        if shape not in self._shapes:
+            if len(self._shapes) >= MAX_SHAPES:
+                raise ValueRefused("too many different named tuples")
+            self._shapes[shape] = _shape(*shape)
+        return self._shapes[shape](items)
 
     def _tagged(self, tag: str, payload: Any, depth: int) -> Any:
         if tag == "tuple":
@@ -295,7 +322,7 @@ class Decoder:
         if tag == "dict_items":
             return self._dict(payload, depth).items()
         if tag == "namedtuple":
-            return _named([payload[0], payload[1], self._list(payload[2], depth)])
+            return self._named(payload[0], payload[1], self._list(payload[2], depth))
         if tag in ("Decimal", "Fraction", "timedelta", "date", "time", "datetime"):
             return _library(tag, payload)
         if self._handle is None:

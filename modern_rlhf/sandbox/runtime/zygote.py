@@ -136,18 +136,20 @@ class Zygote:
         pid = self.children.pop(0)
         if pid < 0:
             return END.pack(-1, False, 0.0, 0, 0, 0)
-        killed = not _dead(pid)
+        reaped = _reap(pid)
         deadline = time.monotonic() + grace
-        while killed and time.monotonic() < deadline:
+        while reaped is None and time.monotonic() < deadline:
             time.sleep(0.001)
-            killed = not _dead(pid)
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-        if self.made.level == 0:
+            reaped = _reap(pid)
+        killed = reaped is None
+        if reaped is None:
             with contextlib.suppress(OSError):
-                os.killpg(pid, signal.SIGKILL)
-        _, status, usage = os.wait4(pid, 0)
+                os.kill(pid, signal.SIGKILL)
+            _, *reaped = os.wait4(pid, 0)
+        status, usage = reaped
         if self.made.level == 0:
+            with contextlib.suppress(OSError):  # what is left of its group, which keeps its number
+                os.killpg(pid, signal.SIGKILL)
             self._reap_orphans()
         entries, size = self._clean()
         seconds = usage.ru_utime + usage.ru_stime
@@ -155,6 +157,8 @@ class Zygote:
 
     def _clean(self) -> tuple[int, int]:
         folder = self.made.scratch
+        if self.made.level == 0:
+            scratch.restore(folder)
         if scratch.is_empty(folder):
             return 0, 0
         if self.made.namespaced and self.libc is not None:
@@ -206,9 +210,10 @@ class Zygote:
         os._exit(0)
 
 
-def _dead(pid: int) -> bool:
-    """Whether the child has ended, without reaping it."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+def _reap(pid: int) -> Any:
+    """(wait status, resource usage) of a child that has ended, None while it has not."""
+    found, status, usage = os.wait4(pid, os.WNOHANG)
+    return (status, usage) if found else None
 
 
 def become_child(zygote: Zygote, fds: list[int]) -> NoReturn:
