@@ -1,9 +1,9 @@
 """The one evaluation: generate, extract, execute, score, compare.
 
 Every stage, the periodic in-training evaluation and the command line call `evaluate_policy`, so a
-number means the same everywhere. Answers are greedy (a second, sampled answer at temperature 1 gives
-the sampled pass rate and the KL to another policy); all models answer the same items, so differences
-are paired. Evaluation items come with the tests of the evaluation set, never with training tests.
+number means the same everywhere. Answers are greedy (k more, drawn at temperature 1, give the sampled
+pass rates and the KL to another policy); all models answer the same items, so differences are paired.
+Evaluation items come with the tests of the evaluation set, never with training tests.
 This file knows models and metrics, not training. It is longer than 350 lines because the set, what a
 policy did on it and the paired comparison are read together.
 """
@@ -15,46 +15,38 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
-from modern_rlhf.data_loader.encoding import encode_prompts
+from modern_rlhf.data_loader.encoding import encode_demonstrations, encode_prompts
 from modern_rlhf.data_loader.prompts import load_prompts
-from modern_rlhf.errors import DataError
-from modern_rlhf.metrics.bleu import bleu_of_sums
-from modern_rlhf.metrics.evaluator import ModernMetricsEvaluator
-from modern_rlhf.metrics.results import MetricsReport
-from modern_rlhf.metrics.stats import (
-    bootstrap_interval,
-    paired_bootstrap,
-    paired_bootstrap_statistic,
-    proportion_interval,
-)
+from modern_rlhf.errors import DataError, MetricError
+from modern_rlhf.metrics.evaluator import ALL_METRICS, ModernMetricsEvaluator
+from modern_rlhf.metrics.execution import pass_at_k
+from modern_rlhf.metrics.paired import compare_reports
+from modern_rlhf.metrics.perplexity import reference_perplexity
+from modern_rlhf.metrics.results import MetricResult, MetricsReport
+from modern_rlhf.metrics.stats import bootstrap_interval, paired_bootstrap, proportion_interval
 from modern_rlhf.models.forward import Policy, make_sequences
-from modern_rlhf.records import Prompt, Task
+from modern_rlhf.records import Demonstration, Prompt, Task
 from modern_rlhf.rewards.base import Reward, RewardBatch
 from modern_rlhf.rollout.collect import decode_response
 from modern_rlhf.rollout.engine import HuggingFaceEngine
+from modern_rlhf.rollout.resumable import ROWS_AT_ONCE, generate_in_parts
 from modern_rlhf.rollout.types import Generation
 from modern_rlhf.sandbox.hack_watch import impossible_tasks, shares
 from modern_rlhf.trainer.inputs import stop_ids
 from modern_rlhf.trainer.loop import micro_batches
 from modern_rlhf.trainer.runtime import Runtime
 
-METRICS = (
-    "pass_at_1",
-    "bleu",
-    "sentence_bleu",
-    "chrf",
-    "rouge",
-    "codebleu",
-    "ruby",
-    "bertscore",
-    "exact_match",
-    "syntax_valid",
-)
+T = TypeVar("T")
+
+PERPLEXITY = "perplexity"
+METRICS = (*ALL_METRICS, PERPLEXITY)
+"""Everything the final evaluation and the command line measure. `perplexity` is that of the references,
+which needs the policy itself; all others are made of its answers."""
+
 IMPOSSIBLE_SAMPLES = 4
 """Answers drawn for each impossible task."""
 PERIODIC_METRICS = ("pass_at_1", "bleu", "rouge", "codebleu", "ruby", "bertscore", "syntax_valid")
@@ -120,17 +112,19 @@ class PolicyEvaluation:
     """What one policy did on an evaluation set of N items.
 
     Attributes:
-        answers: N greedy answers as text; `sampled`: N answers at temperature 1, or empty.
+        answers: N greedy answers as text.
+        samples: N lists of k answers at temperature 1, or empty.
         report: every metric with interval and per-item scores.
         by_split: per split, `pass_at_1` with interval and n.
-        extra: further quantities in the same five fields (`reward`, `kl`, `pass_at_1_sampled`).
+        extra: further quantities in the same five fields (`reward`, `kl`, `pass_at_1_sampled`,
+            `pass_at_<k>`).
         hack_watch: `signatures`, the share of programs (greedy and sampled) with each signature of
             `sandbox.hack_watch`, and `impossible_pass_rate` (0 unless the judge was fooled); empty
             where nothing was executed or no answers were sampled.
     """
 
     answers: list[str]
-    sampled: list[str]
+    samples: list[list[str]]
     report: MetricsReport
     by_split: dict[str, dict[str, Any]]
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -144,7 +138,7 @@ class PolicyEvaluation:
     def to_dict(self) -> dict[str, Any]:
         return {
             "answers": self.answers,
-            "sampled": self.sampled,
+            "samples": self.samples,
             "report": self.report.to_dict(),
             "by_split": self.by_split,
             "extra": self.extra,
@@ -157,7 +151,7 @@ class PolicyEvaluation:
         """What `to_dict` gave."""
         return cls(
             answers=list(data["answers"]),
-            sampled=list(data["sampled"]),
+            samples=[list(texts) for texts in data.get("samples", [])],
             report=MetricsReport.from_dict(data["report"]),
             by_split=dict(data["by_split"]),
             extra=dict(data["extra"]),
@@ -189,6 +183,7 @@ class Evaluator:
     system_prompt: str | None = None
     tokens_per_micro_batch: int = 4096
     reward: Reward | None = None
+    stop_strings: Sequence[str] = ()
     metrics: Sequence[str] = METRICS
 
     def evaluate_policy(
@@ -198,62 +193,81 @@ class Evaluator:
         items: EvaluationSet,
         *,
         metrics: Sequence[str] | None = None,
-        sampled: bool = False,
+        sampled: int = 0,
         kl_to: Any = None,
+        keep: Path | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> PolicyEvaluation:
         """Answer every item greedily and measure.
 
         Args:
-            sampled: also draw one answer at temperature 1 (`pass_at_1_sampled`).
+            metrics: names to compute instead of the evaluator's.
+            sampled: also draw k answers an item at temperature 1, for `pass_at_1_sampled` and (k
+                above 1) `pass_at_<k>`.
             kl_to: a reference policy; `kl` is then the mean summed log-ratio of the sampled answers.
+            keep: file that answers are written to as they are made, and read from when a killed
+                evaluation is begun again; its name must say what decides the answers.
             progress: called with the number of answers just finished.
+
+        Raises:
+            DataError: a prompt could not be encoded.
+            MetricError: an unknown metric, or `kl_to` without `sampled`.
         """
+        if kl_to is not None and not sampled:
+            raise MetricError("the KL is measured on sampled answers; draw at least 1 an item")
+        names = tuple(metrics or self.metrics)
+        measure = ModernMetricsEvaluator(
+            metrics=[name for name in names if name != PERPLEXITY],
+            bertscore_model=self.bertscore_model,
+            executor=self.executor,
+            bootstrap_samples=self.bootstrap_samples,
+            seed=self.seed,
+        )
         prompt_ids = self.encode(tokenizer, items.prompts)
         engine = HuggingFaceEngine(
             lm,
             eos_ids=stop_ids(lm, tokenizer),
             pad_id=tokenizer.pad_token_id,
             dtype=self.runtime.compute_dtype,
+            stop_strings=self.stop_strings,
+            tokenizer=tokenizer,
+            max_rows=ROWS_AT_ONCE,
         )
-        greedy = engine.generate(
-            prompt_ids,
-            samples_per_prompt=1,
-            max_new_tokens=self.max_response_tokens,
-            temperature=0.0,
-            generator=None,
-            progress=progress,
-        )
-        answers = [decode_response(tokenizer, generation) for generation in greedy]
-        measure = ModernMetricsEvaluator(
-            metrics=metrics or self.metrics,
-            bertscore_model=self.bertscore_model,
-            executor=self.executor,
-            bootstrap_samples=self.bootstrap_samples,
-            seed=self.seed,
-        )
+
+        def answer(samples: int, temperature: float) -> list[Generation]:
+            return generate_in_parts(
+                engine,
+                prompt_ids,
+                samples_per_prompt=samples,
+                max_new_tokens=self.max_response_tokens,
+                temperature=temperature,
+                seed=self.seed,
+                keep=keep,
+                name="sampled" if temperature else "greedy",
+                progress=progress,
+            )
+
+        # 1. Greedy answers and every metric of them.
+        answers = self._decode(tokenizer, answer(1, 0.0))
         report = measure.evaluate(answers, items.references, items.prompts, items.tasks)
+        if PERPLEXITY in names:
+            report.results[PERPLEXITY] = self._perplexity(lm, tokenizer, items)
+        # 2. Sampled answers: pass rates, signs of hacking, distance to the reference policy.
         extra_items: dict[str, list[float | None]] = {}
         hack_watch: dict[str, Any] = {}
         texts: list[str] = []
-        if sampled or kl_to is not None:
-            drawn = engine.generate(
-                prompt_ids,
-                samples_per_prompt=1,
-                max_new_tokens=self.max_response_tokens,
-                temperature=1.0,
-                generator=torch.Generator().manual_seed(self.seed),
-                progress=progress,
-            )
-            texts = [decode_response(tokenizer, generation) for generation in drawn]
+        if sampled:
+            drawn = answer(sampled, 1.0)
+            texts = self._decode(tokenizer, drawn)
             if any(task is not None for task in items.tasks):
-                again = ModernMetricsEvaluator(
-                    metrics=["pass_at_1"], executor=self.executor, bootstrap_samples=0
-                ).evaluate(texts, items.references, items.prompts, items.tasks)
-                extra_items["pass_at_1_sampled"] = list(again["pass_at_1"].per_item)
-                hack_watch = self._watch(engine, tokenizer, report.predictions + again.predictions)
+                rates, codes = self._sampled_rates(items, texts, sampled)
+                extra_items |= rates
+                hack_watch = self._watch(engine, tokenizer, report.predictions + codes)
             if kl_to is not None:
-                extra_items["kl"] = list(self._log_ratios(lm, kl_to, tokenizer, prompt_ids, drawn))
+                repeated = [ids for ids in prompt_ids for _ in range(sampled)]
+                ratios = self._log_ratios(lm, kl_to, tokenizer, repeated, drawn)
+                extra_items["kl"] = [_mean(group) for group in _groups(ratios, sampled)]
+        # 3. What training optimised, beside what it did not.
         if self.reward is not None:
             scores = self.reward.score(RewardBatch(prompts=items.items, responses=answers))
             extra_items["reward"] = list(scores.total)
@@ -261,7 +275,7 @@ class Evaluator:
                 extra_items[f"reward_{name}"] = list(values)
         return PolicyEvaluation(
             answers=answers,
-            sampled=texts,
+            samples=_groups(texts, sampled) if sampled else [],
             report=report,
             by_split=self._by_split(items, report, extra_items),
             extra={
@@ -271,6 +285,66 @@ class Evaluator:
             extra_items=extra_items,
             hack_watch=hack_watch,
         )
+
+    def _decode(self, tokenizer: Any, generations: Sequence[Generation]) -> list[str]:
+        return [decode_response(tokenizer, one, self.stop_strings) for one in generations]
+
+    def _sampled_rates(
+        self, items: EvaluationSet, texts: Sequence[str], k: int
+    ) -> tuple[dict[str, list[float | None]], list[str]]:
+        """Pass rates of k samples an item (pass@1 of one, and pass@k), and the programs in them."""
+        repeated = [item for item in items.items for _ in range(k)]
+        found = ModernMetricsEvaluator(
+            metrics=["pass_at_1"], executor=self.executor, bootstrap_samples=0
+        ).evaluate(
+            texts,
+            [item.reference for item in repeated],
+            [item.prompt for item in repeated],
+            [item.task for item in repeated],
+        )
+        groups = _groups(found["pass_at_1"].per_item, k)
+        rates = {"pass_at_1_sampled": [_mean(group) for group in groups]}
+        if k > 1:
+            judged = [[value for value in group if value is not None] for group in groups]
+            rates[f"pass_at_{k}"] = [
+                pass_at_k(k, round(sum(group)), k) if len(group) == k else None for group in judged
+            ]
+        return rates, found.predictions
+
+    def _perplexity(self, lm: Any, tokenizer: Any, items: EvaluationSet) -> MetricResult:
+        """Perplexity of the references, encoded as answers are for training."""
+        known = [
+            (place, Demonstration(item.prompt, item.reference))
+            for place, item in enumerate(items.items)
+            if item.reference and item.reference.strip()
+        ]
+        prompts: list[list[int]] = [[] for _ in items.items]
+        answers: list[list[int] | None] = [None] * len(items)
+        if known:
+            encoded = encode_demonstrations(
+                tokenizer,
+                [demonstration for _, demonstration in known],
+                max_length=self.max_prompt_tokens + self.max_response_tokens,
+                max_prompt_length=self.max_prompt_tokens,
+                style=self.prompt_style,  # type: ignore[arg-type]
+                system=self.system_prompt,
+                long_prompt="truncate_left",
+            )
+            for index, example in zip(encoded.indices, encoded.examples, strict=True):
+                place, begin = known[index][0], example.prompt_length
+                prompts[place], answers[place] = (
+                    example.input_ids[:begin],
+                    example.input_ids[begin:],
+                )
+        with self.runtime.autocast():
+            return reference_perplexity(
+                Policy(lm),
+                prompts,
+                answers,
+                pad_id=tokenizer.pad_token_id,
+                samples=self.bootstrap_samples,
+                seed=self.seed,
+            )
 
     def _watch(
         self,
@@ -291,7 +365,7 @@ class Evaluator:
         found = ModernMetricsEvaluator(
             metrics=["pass_at_1"], executor=self.executor, bootstrap_samples=0
         ).evaluate(
-            [decode_response(tokenizer, generation) for generation in drawn],
+            self._decode(tokenizer, drawn),
             [None] * len(repeated),
             [task.prompt for task in repeated],
             repeated,
@@ -375,7 +449,7 @@ class Evaluator:
             for name in ("pass_at_1", "exact_match", "syntax_valid")
             if name in report
         }
-        columns |= {k: v for k, v in extra_items.items() if k == "pass_at_1_sampled"}
+        columns |= {k: v for k, v in extra_items.items() if k.startswith("pass_at_")}
         return {
             split: {
                 name: self._five_fields(
@@ -401,40 +475,25 @@ def compare(
     With `splits` (one name an item) the pass rate is compared within each split too, under the name
     `pass_at_1/<split>`. Items that either policy has no score for are left out of both.
     """
-    differences: dict[str, dict[str, Any]] = {}
-
-    def paired(name: str, after: Sequence[float | None], before: Sequence[float | None]) -> None:
-        found = paired_bootstrap(after, before, samples=samples, seed=seed)
-        if found.n:
-            differences[name] = found.to_dict()
-
-    for name in first.report:
-        if name not in second.report:
-            continue
-        before, after = first.report[name], second.report[name]
-        if name == "bleu":
-            if before.statistics and after.statistics:
-                differences[name] = paired_bootstrap_statistic(
-                    np.asarray(after.statistics, dtype=float),
-                    np.asarray(before.statistics, dtype=float),
-                    bleu_of_sums,
-                    samples=samples,
-                    seed=seed,
-                ).to_dict()
-            continue
-        paired(name, after.per_item, before.per_item)
-        if name == "pass_at_1":
-            for split in sorted({s for s in splits if s}):
-                inside = [i for i, s in enumerate(splits) if s == split]
-                paired(
-                    f"{name}/{split}",
-                    [after.per_item[i] for i in inside],
-                    [before.per_item[i] for i in inside],
-                )
+    differences = compare_reports(
+        first.report, second.report, splits=splits, samples=samples, seed=seed
+    )
     for name, values in first.extra_items.items():
         if name in second.extra_items:
-            paired(name, second.extra_items[name], values)
-    return differences
+            found = paired_bootstrap(second.extra_items[name], values, samples=samples, seed=seed)
+            if found.n:
+                differences[name] = found
+    return {name: one.to_dict() for name, one in differences.items()}
+
+
+def _groups(values: Sequence[T], size: int) -> list[list[T]]:
+    """The values in consecutive groups of `size`."""
+    return [list(values[start : start + size]) for start in range(0, len(values), size)]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def read_evaluation(path: Path) -> PolicyEvaluation:

@@ -15,6 +15,7 @@ from modern_rlhf.cli.parser import OneLineParser
 from modern_rlhf.errors import ConfigError
 
 OUTPUT = "./modern_outputs"
+EVALUATION = "./evaluation"
 RATINGS = "./evaluation_results_server"
 EVALUATION_DATA = "builtin:datasets_for_eval/tasks.jsonl"
 MODEL = "builtin:tiny-code-lm"
@@ -65,25 +66,64 @@ def _device_and_seed(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "models", nargs="+", metavar="MODEL", help="folder, hub id or builtin: name, one or more"
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="folder, hub id or builtin: name; once for each model, the first is compared with",
     )
-    parser.add_argument("--data", default=EVALUATION_DATA, help=f"default: {EVALUATION_DATA}")
-    parser.add_argument("--output-dir", help="where evaluation.json and answers go (default: none)")
-    parser.add_argument("--samples", type=int, metavar="N", help="items at most (default: all)")
+    parser.add_argument(
+        "--data",
+        default=EVALUATION_DATA,
+        metavar="F",
+        help="tasks (MBPP, HumanEval, ODEX or the project's), CoNaLa, or prompts with references "
+        f"(default: {EVALUATION_DATA})",
+    )
+    parser.add_argument("--output-dir", default=EVALUATION, help=f"default: {EVALUATION}")
+    parser.add_argument(
+        "--max-items", type=int, metavar="N", help="a fixed random part of the data"
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=1,
+        metavar="K",
+        help="answers an item at temperature 1 beside the greedy one, for pass@1 and pass@K "
+        "(default: 1)",
+    )
+    parser.add_argument("--metrics", metavar="A,B,...", help="default: all of them")
+    parser.add_argument("--bertscore-model", metavar="NAME", help="encoder of BERTScore")
+    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
+    parser.add_argument(
+        "--bootstrap-samples", type=int, default=1000, metavar="N", help="default: 1000"
+    )
     _device_and_seed(parser)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    _at_least(1, args, "samples")
-    from modern_rlhf.cli.models import evaluate_command
+    if not args.model:
+        raise ConfigError("name a model to evaluate: --model A, and --model B to compare with")
+    _at_least(1, args, "max_items", "max_new_tokens")
+    _at_least(0, args, "samples", "bootstrap_samples")
+    from modern_rlhf.cli.evaluate import EvaluationSettings, evaluate_command
+    from modern_rlhf.evaluation import METRICS
 
     text = evaluate_command(
-        models=args.models,
+        models=args.model,
         data=args.data,
         output_dir=args.output_dir,
-        samples=args.samples,
+        max_items=args.max_items,
         device=args.device,
-        seed=args.seed,
+        settings=EvaluationSettings(
+            metrics=tuple(name for name in args.metrics.split(",") if name)
+            if args.metrics
+            else METRICS,
+            samples=args.samples,
+            max_new_tokens=args.max_new_tokens,
+            bertscore_model=args.bertscore_model,
+            bootstrap_samples=args.bootstrap_samples,
+            seed=args.seed,
+        ),
     )
     print(text)
     return 0
@@ -238,21 +278,25 @@ def _correlate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bertscore-model", metavar="NAME", help="encoder of BERTScore")
     parser.add_argument(
-        "--samples", type=int, default=1000, metavar="N", help="bootstrap resamples"
+        "--bootstrap-samples", type=int, default=1000, metavar="N", help="default: 1000"
+    )
+    parser.add_argument(
+        "--output-dir", metavar="DIR", help="write agreement.json, .csv and .png here"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the resampling")
 
 
 def _correlate(args: argparse.Namespace) -> int:
-    _at_least(0, args, "samples")
-    from modern_rlhf.cli.correlate import correlate_text
+    _at_least(0, args, "bootstrap_samples")
+    from modern_rlhf.cli.correlate import correlate_command
 
-    text = correlate_text(
+    text = correlate_command(
         args.graded,
         metrics=[name for name in args.metrics.split(",") if name],
         reward_model=args.reward_model,
         bertscore_model=args.bertscore_model,
-        samples=args.samples,
+        output_dir=args.output_dir,
+        samples=args.bootstrap_samples,
         seed=args.seed,
     )
     print(text)

@@ -4,7 +4,7 @@ Two kinds of input. A JSONL file of graded answers, one object a line:
 `{"prediction", "references": [...], "grade", "prompt"?, "item"?}`, where `item` says which answers
 belong together. Or a folder of human feedback, which has grades and no references: there only a reward
 model, and the metrics that need no reference, have something to say. Reads, calls `metrics.correlate`,
-prints; the arithmetic is there.
+prints and, where asked, writes JSON, CSV and a plot; the arithmetic is there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from modern_rlhf.errors import DataError
 from modern_rlhf.feedback.store import load_feedback
+from modern_rlhf.utils.atomic import write_bytes, write_json, write_text
 from modern_rlhf.utils.load_report import decoded_lines
 
 PREDICTION = ("prediction", "response", "answer", "output", "hyp")
@@ -102,19 +103,23 @@ def _field(row: Mapping[str, Any], names: Sequence[str], where: str, default: An
     raise DataError(f"{where}: no {names[0]!r} (or {', '.join(names[1:])})")
 
 
-def correlate_text(
+def correlate_command(
     path: str,
     *,
     metrics: Sequence[str],
     reward_model: str | None,
     bertscore_model: str | None,
+    output_dir: str | None,
     samples: int,
     seed: int,
 ) -> str:
     """The table: a row a metric (and a reward model's score and heads), best agreement first.
 
+    With `output_dir` it leaves `agreement.json`, `agreement.csv` and `agreement.png` there.
+
     Raises:
         DataError, MetricError, ModelError: unusable answers, an unknown metric, an unusable model.
+        OutputError: the folder cannot be written.
     """
     from modern_rlhf.metrics.correlate import MEASURES, correlate
     from modern_rlhf.metrics.evaluator import ModernMetricsEvaluator
@@ -133,20 +138,53 @@ def correlate_text(
         for head, values in model.score_heads(graded.prompts, graded.predictions).items():
             columns[f"reward.{head}"] = values
     found = correlate(columns, graded.grades, groups=graded.groups, samples=samples, seed=seed)
-    order = sorted(found, key=lambda name: -(found[name].spearman.value or -2.0))
-    width = max(map(len, order))
-    lines = [
+    order = sorted(found, key=lambda name: -_or(found[name].spearman.value, -2.0))
+    title = (
         f"{len(graded.grades)} graded answers to {len(set(graded.groups))} items in {path}; "
-        "95% intervals resample items",
-        f"{'':{width}}      n" + "".join(f"  {measure:>24}" for measure in MEASURES),
-    ]
+        "95% intervals resample items"
+    )
+    width = max(map(len, order))
+    lines = [title, f"{'':{width}}      n" + "".join(f"  {measure:>24}" for measure in MEASURES)]
     for name in order:
         agreement = found[name]
-        reason = agreement.reason or report_reason(report, name)
+        reason = agreement.reason and (report_reason(report, name) or agreement.reason)
         cells = [interval_text(getattr(agreement, measure)) for measure in MEASURES]
         row = "".join(f"  {cell:>24}" for cell in cells) if not reason else f"  {reason}"
         lines.append(f"{name:{width}}  {agreement.n:5}{row}")
+    if output_dir is not None:
+        entries = {name: found[name].to_dict() for name in order}
+        _write(Path(output_dir), entries, graded, path)
+        lines.append(f"written to {output_dir}")
     return "\n".join(lines)
+
+
+def _write(
+    folder: Path, entries: Mapping[str, Mapping[str, Any]], graded: GradedAnswers, path: str
+) -> None:
+    """The agreement of every column as JSON, as CSV (a line a column and measure) and as a plot."""
+    from modern_rlhf.metrics.correlate import MEASURES
+    from modern_rlhf.report.comparison import items_csv
+    from modern_rlhf.report.comparison_plots import agreement_plot
+
+    items = len(set(graded.groups))
+    content = {"data": path, "answers": len(graded.grades), "items": items, "columns": entries}
+    write_json(folder / "agreement.json", content, 1)
+    rows = [(name, measure) for name in entries for measure in MEASURES]
+    table: dict[str, list[Any]] = {
+        "column": [name for name, _ in rows],
+        "measure": [measure for _, measure in rows],
+    }
+    for field_name in ("value", "low", "high", "n"):
+        table[field_name] = [entries[name][measure][field_name] for name, measure in rows]
+    write_text(folder / "agreement.csv", items_csv(table))
+    subtitle = f"{len(graded.grades)} graded answers to {items} items."
+    png = agreement_plot(entries, subtitle=subtitle)
+    if png is not None:
+        write_bytes(folder / "agreement.png", png)
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
 
 
 def report_reason(report: Any, name: str) -> str | None:

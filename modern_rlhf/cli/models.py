@@ -1,7 +1,6 @@
-"""`evaluate`, `generate` and `rate --model`: models by name, put to work on data or prompts.
+"""`generate` and `rate --model`: models by name answer prompts.
 
-Thin: the evaluation is `evaluation.Evaluator`, sampling is the rollout engine. An evaluation already
-written to the output folder is read instead of made again, so an interrupted comparison goes on.
+Thin: sampling is the rollout engine.
 """
 
 from __future__ import annotations
@@ -12,25 +11,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from modern_rlhf.config.sections import HardwareConfig, RewardConfig, TrainingConfig
+from modern_rlhf.config.sections import HardwareConfig
 from modern_rlhf.data_loader.encoding import encode_prompts
 from modern_rlhf.data_loader.prompts import load_prompts
 from modern_rlhf.errors import DataError
-from modern_rlhf.evaluation import (
-    Evaluator,
-    PolicyEvaluation,
-    compare,
-    load_evaluation_set,
-    read_evaluation,
-)
 from modern_rlhf.models.loading import context_length, load_causal_lm, load_tokenizer
-from modern_rlhf.rewards.execution import make_executor
 from modern_rlhf.rollout.collect import decode_response
 from modern_rlhf.rollout.engine import HuggingFaceEngine
-from modern_rlhf.sandbox.remembered import check_prompts
 from modern_rlhf.trainer.inputs import stop_ids
 from modern_rlhf.trainer.runtime import Runtime
-from modern_rlhf.utils.atomic import write_json, write_text
+from modern_rlhf.utils.atomic import write_text
 from modern_rlhf.utils.device import resolve_device
 from modern_rlhf.utils.paths import resolve_path
 
@@ -38,104 +28,6 @@ from modern_rlhf.utils.paths import resolve_path
 def _runtime(device: str) -> Runtime:
     choice = resolve_device(HardwareConfig(device=device, require_cuda=False), explicit=True)
     return Runtime(device=choice.device, dtype=choice.dtype)
-
-
-def evaluate_command(
-    *,
-    models: list[str],
-    data: str,
-    output_dir: str | None,
-    samples: int | None,
-    device: str,
-    seed: int,
-) -> str:
-    """Evaluate models on the same items and compare each with the first; the text to print.
-
-    With `output_dir` it leaves `evaluation-<n>-<key>.json` for each model, `comparison.json` and
-    `comparison.md`; `<key>` stands for model, data, cap and seed, and a file that is there is read.
-
-    Raises:
-        DataError, ModelError: unusable data or models, in one line.
-    """
-    training = TrainingConfig()
-    items = load_evaluation_set(resolve_path(data), max_items=samples, seed=seed)
-    folder = None if output_dir is None else Path(output_dir)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    runtime = _runtime(device)
-    found: dict[str, PolicyEvaluation] = {}
-    reward = RewardConfig()
-    with make_executor(reward) as executor:
-        checked = check_prompts(
-            items.items,
-            executor,
-            timeout=reward.execution_timeout,
-            memory_mb=reward.execution_memory_mb,
-        )
-        if not checked.prompts:
-            raise DataError(f"none of the tasks of {data} can be judged: {checked.line()}")
-        items.items[:] = checked.prompts
-        for index, name in enumerate(models):
-            label = name if name not in found else f"{name} ({index + 1})"
-            key = hashlib.sha256(json.dumps([name, data, samples, seed]).encode()).hexdigest()[:10]
-            path = None if folder is None else folder / f"evaluation-{index + 1}-{key}.json"
-            if path is not None and path.is_file():
-                found[label] = read_evaluation(path)
-                continue
-            lm, tokenizer = load_causal_lm(name, device=runtime.device), load_tokenizer(name)
-            evaluator = Evaluator(
-                runtime=runtime,
-                executor=executor,
-                max_prompt_tokens=context_length(lm, tokenizer) - training.max_response_tokens,
-                max_response_tokens=training.max_response_tokens,
-                seed=seed,
-            )
-            found[label] = evaluator.evaluate_policy(lm, tokenizer, items, sampled=True)
-            if path is not None:
-                write_json(path, found[label].to_dict(), 1)
-    first = next(iter(found))
-    differences = {
-        f"{label} - {first}": compare(found[first], one, splits=items.splits, seed=seed)
-        for label, one in found.items()
-        if label != first
-    }
-    text = _table(found, differences, len(items))
-    if any(prompt.task is not None for prompt in items.items) or checked.dropped:
-        text += f"\n\n{checked.line()}"
-    if folder is not None:
-        summaries = {label: one.summary() for label, one in found.items()}
-        write_json(folder / "comparison.json", {"models": summaries, "differences": differences}, 1)
-        write_text(folder / "comparison.md", text + "\n")
-    return text
-
-
-def _table(
-    found: dict[str, PolicyEvaluation], differences: dict[str, dict[str, Any]], count: int
-) -> str:
-    """Two Markdown tables: values with intervals, and paired differences with p-values."""
-    names = [name for name in next(iter(found.values())).summary()]
-    lines = [
-        f"| metric ({count} items) | {' | '.join(found)} |",
-        f"|---|{'---|' * len(found)}",
-    ]
-    for name in names:
-        cells = [_cell(one.summary().get(name, {}), "value") for one in found.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    for title, rows in differences.items():
-        lines += ["", f"| {title} | difference | p |", "|---|---|---|"]
-        for name, row in rows.items():
-            p_value = "n/a" if row["p_value"] is None else f"{row['p_value']:.3f}"
-            lines.append(f"| {name} | {_cell(row, 'difference')} | {p_value} |")
-    return "\n".join(lines)
-
-
-def _cell(entry: dict[str, Any], key: str) -> str:
-    if entry.get(key) is None:
-        return f"n/a ({entry.get('reason') or 'not measured'})"
-    text = f"{entry[key]:.3f}"
-    if entry.get("low") is not None:
-        text += f" [{entry['low']:.3f}, {entry['high']:.3f}]"
-    return text
 
 
 def generate_command(

@@ -111,17 +111,21 @@ def corpus_bleu(
     return float(bleu_of_sums(np.asarray([rows], dtype=np.float64).sum(axis=1))[0])
 
 
-def bleu_scores(
+def item_rows(
     hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
-) -> tuple[ItemScores, ItemScores]:
-    """Corpus BLEU (with its sufficient statistics) and sentence BLEU of N tokenised items.
-
-    An item without references is None in both. The corpus metric's `per_item` is the same formula
-    on the single item: it explains the corpus value but its mean is not that value.
-    """
-    rows = [
+) -> list[list[int] | None]:
+    """The statistics of N tokenised items; None for an item without references."""
+    return [
         item_statistics(h, r) if r else None for h, r in zip(hypotheses, references, strict=True)
     ]
+
+
+def bleu_summary(rows: Sequence[Sequence[int] | None]) -> tuple[ItemScores, ItemScores]:
+    """Corpus BLEU (with its sufficient statistics) and sentence BLEU of the statistics of N items.
+
+    An item without statistics is None in both. The corpus metric's `per_item` is the same formula
+    on the single item: it explains the corpus value but its mean is not that value.
+    """
     known = [row for row in rows if row is not None]
     alone = iter(bleu_of_sums(np.asarray(known, dtype=np.float64)).tolist() if known else [])
     several = "clipped at the maximum over references; closest reference length"
@@ -139,3 +143,10 @@ def bleu_scores(
         },
     )
     return corpus, sentence
+
+
+def bleu_scores(
+    hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+) -> tuple[ItemScores, ItemScores]:
+    """Corpus and sentence BLEU of N tokenised items; see `bleu_summary`."""
+    return bleu_summary(item_rows(hypotheses, references))

@@ -24,9 +24,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from keyword import kwlist
+from typing import NamedTuple
 
 from modern_rlhf.metrics.bleu import ORDERS, item_statistics
 from modern_rlhf.metrics.code_tree import CodeTree, CodeTreeBuilder, flow_match, syntax_match
@@ -37,8 +37,7 @@ _KEYWORD_WEIGHT, _OTHER_WEIGHT = 1.0, 0.2
 _EPSILON = 0.1  # what an order without a match counts (the package's smoothing)
 
 
-@dataclass(frozen=True)
-class CodeBleuScore:
+class CodeBleuScore(NamedTuple):
     """The score and its parts; `syntax` and `flow` are None where they are left out.
 
     `limited` says that a size limit, not the reference's nature, left a part out.
@@ -73,12 +72,12 @@ def codebleu_score(
     return CodeBleuScore(value, ngram, weighted, syntax, flow, limited)
 
 
-def codebleu_scores(
+def codebleu_items(
     predictions: Sequence[str],
     references: Sequence[Sequence[str]],
     prediction_tokens: Sequence[Sequence[str]],
     reference_tokens: Sequence[Sequence[Sequence[str]]],
-) -> ItemScores:
+) -> list[CodeBleuScore | None]:
     """Corrected CodeBLEU of N items, the best reference of each; None without references."""
     builder = CodeTreeBuilder()
     tree = lru_cache(maxsize=4096)(builder.build)
@@ -95,7 +94,12 @@ def codebleu_scores(
             for other_tokens, other in zip(token_lists, others, strict=True)
         ]
         best.append(max(scores, key=lambda score: score.value, default=None))
-    known = [score for score in best if score is not None]
+    return best
+
+
+def codebleu_summary(items: Sequence[CodeBleuScore | None]) -> ItemScores:
+    """The values of N items, with the means of their parts and how many lack one."""
+    known = [CodeBleuScore(*score) for score in items if score is not None]
     details = {
         "variant": "corrected",
         "weights": [0.25, 0.25, 0.25, 0.25],
@@ -108,7 +112,19 @@ def codebleu_scores(
         },
         "references": "maximum over references",
     }
-    return ItemScores([None if score is None else score.value for score in best], details)
+    return ItemScores([None if score is None else score[0] for score in items], details)
+
+
+def codebleu_scores(
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    prediction_tokens: Sequence[Sequence[str]],
+    reference_tokens: Sequence[Sequence[Sequence[str]]],
+) -> ItemScores:
+    """Corrected CodeBLEU of N items, the best reference of each; None without references."""
+    return codebleu_summary(
+        codebleu_items(predictions, references, prediction_tokens, reference_tokens)
+    )
 
 
 def _ngram_parts(hypothesis: Sequence[str], reference: Sequence[str]) -> tuple[float, float]:

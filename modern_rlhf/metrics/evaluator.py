@@ -1,7 +1,8 @@
 """One call that runs every metric on the same items and reports values, intervals and reasons.
 
-Metrics are computed in families that share work (tokens, trees, model passes). Which family makes
-which names is one table, `_FAMILIES`; adding a metric adds a row and a pure function elsewhere. A
+Metrics are computed in families that share work (tokens, trees, model passes): those of texts alone
+(`families.TEXT_FAMILIES`), together and on several cores where it pays, and those that need a model, a
+tool or an executor (`_OTHER_FAMILIES`). Adding a metric adds a row and a pure function elsewhere. A
 family that cannot run says why, and its metrics are None with that reason; nothing stands in.
 """
 
@@ -14,9 +15,12 @@ from typing import Any
 import numpy as np
 
 from modern_rlhf.errors import MetricError, ModelError
-from modern_rlhf.metrics import bleu, chrf, codebleu, diagnostics, exact, rouge, ruby
+from modern_rlhf.metrics import diagnostics
+from modern_rlhf.metrics.bleu import bleu_of_sums, corpus_bleu
 from modern_rlhf.metrics.codebleu_package import package_scores
 from modern_rlhf.metrics.execution import Verdicts
+from modern_rlhf.metrics.families import TEXT_FAMILIES, Scores
+from modern_rlhf.metrics.parallel import default_workers, score_in_parts
 from modern_rlhf.metrics.prepared import Prepared, prepare
 from modern_rlhf.metrics.results import ItemScores, MetricResult, MetricsReport
 from modern_rlhf.metrics.stats import (
@@ -24,9 +28,8 @@ from modern_rlhf.metrics.stats import (
     bootstrap_statistic,
     proportion_interval,
 )
+from modern_rlhf.metrics.texts import clean_text, code_tokens
 from modern_rlhf.records import Task
-
-Scores = dict[str, ItemScores]
 
 BUILTIN_ENCODER = "builtin:tiny-code-lm"
 """What BERTScore falls back on when no encoder is named; the result says so."""
@@ -76,9 +79,11 @@ class ModernMetricsEvaluator:
         bootstrap_samples: resamples behind every 95% interval; 0 for none.
         seed: of the resampling.
         device: where the encoder of BERTScore runs.
+        workers: cores for the metrics of texts; None is all usable ones from
+            `parallel.PARALLEL_FROM` items on, and 1 below. The numbers do not depend on it.
 
     Raises:
-        MetricError: an unknown metric name, or a negative `bootstrap_samples`.
+        MetricError: an unknown metric name, a negative `bootstrap_samples`, or no worker.
     """
 
     def __init__(
@@ -91,11 +96,14 @@ class ModernMetricsEvaluator:
         bootstrap_samples: int = 1000,
         seed: int = 0,
         device: str = "cpu",
+        workers: int | None = None,
     ) -> None:
         for name in metrics or ():
             _family_of(name)
         if bootstrap_samples < 0:
             raise MetricError(f"bootstrap_samples must be 0 or more, got {bootstrap_samples}")
+        if workers is not None and workers < 1:
+            raise MetricError(f"workers must be 1 or more, got {workers}")
         self.metrics = tuple(dict.fromkeys(metrics)) if metrics is not None else None
         self.bertscore_model = bertscore_model or BUILTIN_ENCODER
         self.bertscore_layer = bertscore_layer
@@ -103,6 +111,7 @@ class ModernMetricsEvaluator:
         self.bootstrap_samples = bootstrap_samples
         self.seed = seed
         self.device = device
+        self.workers = workers
 
     def evaluate(
         self,
@@ -120,7 +129,7 @@ class ModernMetricsEvaluator:
             predictions: N answers as generated; code is extracted from them first.
             references: N texts or lists of texts; None or blank leaves the item out of the metrics
                 that need one.
-            prompts: N prompts (the prefix of perplexity).
+            prompts: N prompts; with them `bleu` tells what echoing the prompt scores.
             tasks: N tasks with tests, None where an item has none.
             samples: k sampled answers an item, for `pass_at_<k>`.
             extract: whether code is extracted from the answers; baselines are scored as they are.
@@ -136,9 +145,9 @@ class ModernMetricsEvaluator:
             samples=samples,
             extract=extract,
         )
-        computed: Scores = {}
-        results = {}
         names = self._names(items)
+        computed = self._texts(items, names)
+        results = {}
         for name in names:
             if name not in computed:
                 computed.update(self._run(name, items, names))
@@ -151,12 +160,28 @@ class ModernMetricsEvaluator:
         k = min((len(texts) for texts in items.samples or ()), default=0)
         return DEFAULT_METRICS if k < 2 else ("pass_at_1", f"pass_at_{k}", *DEFAULT_METRICS[1:])
 
+    def _texts(self, items: Prepared, names: Sequence[str]) -> Scores:
+        """The scores of all metrics of texts alone that are asked for."""
+        families = list(dict.fromkeys(map(_family_of, names)))
+        wanted = [family for family in families if family in TEXT_FAMILIES]
+        workers = default_workers(len(items)) if self.workers is None else self.workers
+        scores: Scores = {}
+        for family, findings in score_in_parts(items, wanted, workers=workers).items():
+            if isinstance(findings, str):
+                members = TEXT_FAMILIES[family].names
+                scores.update({name: _absent(len(items), findings) for name in members})
+            else:
+                scores.update(TEXT_FAMILIES[family].summarise(findings))
+        if "bleu" in scores and items.prompts is not None:
+            scores["bleu"].details["echo_of_prompt"] = _echo_bleu(items)
+        return scores
+
     def _run(self, name: str, items: Prepared, names: Sequence[str]) -> Scores:
-        """The scores of the family that `name` belongs to."""
+        """The scores of the family that `name` belongs to, one that is not of texts alone."""
         family = _family_of(name)
         if family == "execution":
             return _execution(self, items, [one for one in names if _PASS_AT.fullmatch(one)])
-        members, compute = _FAMILIES[family]
+        members, compute = _OTHER_FAMILIES[family]
         try:
             return compute(self, items)
         except ImportError as missing:
@@ -178,7 +203,7 @@ class ModernMetricsEvaluator:
                 if one is not None
             ]
             table = np.asarray(kept, dtype=np.float64)
-            interval = bootstrap_statistic(table, bleu.bleu_of_sums, **settings)
+            interval = bootstrap_statistic(table, bleu_of_sums, **settings)
         reason = None
         if interval.value is None:
             nothing = "there are no items" if n_items == 0 else "no item could be scored"
@@ -199,41 +224,18 @@ def _absent(n: int, reason: str) -> ItemScores:
     return ItemScores([None] * n, reason=reason)
 
 
-def _bleu(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
-    corpus, sentence = bleu.bleu_scores(items.prediction_tokens, items.reference_tokens)
-    return {"bleu": corpus, "sentence_bleu": sentence}
-
-
-def _rouge(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
-    return rouge.rouge_scores(items.prediction_tokens, items.reference_tokens)
-
-
-def _chrf(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
-    return {"chrf": chrf.chrf_scores(items.predictions, items.references)}
-
-
-def _exact(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
-    return {"exact_match": exact.exact_match_scores(items.predictions, items.references)}
-
-
-def _syntax(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
-    return {"syntax_valid": exact.syntax_scores([items.trees[text] for text in items.predictions])}
-
-
-def _codebleu(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
-    return {
-        "codebleu": codebleu.codebleu_scores(
-            items.predictions, items.references, items.prediction_tokens, items.reference_tokens
-        )
-    }
+def _echo_bleu(items: Prepared) -> float:
+    """Corpus BLEU of the prompts as answers: the floor below which BLEU means nothing."""
+    kept = [
+        (code_tokens(clean_text(prompt)), tokens)
+        for prompt, tokens in zip(items.prompts or (), items.reference_tokens, strict=True)
+        if tokens
+    ]
+    return corpus_bleu([prompt for prompt, _ in kept], [tokens for _, tokens in kept])
 
 
 def _codebleu_package(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
     return {"codebleu_package": package_scores(items.predictions, items.references)}
-
-
-def _ruby(_: ModernMetricsEvaluator, items: Prepared) -> Scores:
-    return {"ruby": ruby.ruby_scores(items.predictions, items.references, trees=items.trees)}
 
 
 def _bertscore(evaluator: ModernMetricsEvaluator, items: Prepared) -> Scores:
@@ -281,23 +283,21 @@ def _execution(evaluator: ModernMetricsEvaluator, items: Prepared, names: Sequen
     return scores
 
 
-_FAMILIES: dict[
+_OTHER_FAMILIES: dict[
     str, tuple[tuple[str, ...], Callable[[ModernMetricsEvaluator, Prepared], Scores]]
 ] = {
-    "bleu": (("bleu", "sentence_bleu"), _bleu),
-    "rouge": (("rouge", "rouge1", "rouge2"), _rouge),
-    "chrf": (("chrf",), _chrf),
-    "exact": (("exact_match",), _exact),
-    "syntax": (("syntax_valid",), _syntax),
-    "codebleu": (("codebleu",), _codebleu),
     "codebleu_package": (("codebleu_package",), _codebleu_package),
-    "ruby": (("ruby",), _ruby),
     "bertscore": (("bertscore", "embedding_similarity"), _bertscore),
     "complexity": (("complexity",), _complexity),
     "style": (("style",), _style),
     "safety": (("safety",), _safety),
 }
-_FAMILY_BY_NAME = {name: family for family, (names, _) in _FAMILIES.items() for name in names}
+_FAMILY_BY_NAME = {
+    name: family
+    for table in (TEXT_FAMILIES, _OTHER_FAMILIES)
+    for family, (names, *_) in table.items()
+    for name in names
+}
 
 
 def _family_of(name: str) -> str:

@@ -34,10 +34,14 @@ def literal_text(value: object) -> str:
         return hex(value) if isinstance(value, int) else type(value).__name__
 
 
-def syntax_scores(trees: Sequence[ast.Module | None]) -> ItemScores:
+def syntax_items(trees: Sequence[ast.Module | None]) -> list[float | None]:
     """1 where a prediction parsed and holds at least one statement, else 0."""
-    scores: list[float | None] = [float(tree is not None and bool(tree.body)) for tree in trees]
-    return ItemScores(scores, {"implementation": "ast.parse", "empty": "0"})
+    return [float(tree is not None and bool(tree.body)) for tree in trees]
+
+
+def syntax_summary(scores: Sequence[float | None]) -> ItemScores:
+    """The scores with what a reader must know about them."""
+    return ItemScores(list(scores), {"implementation": "ast.parse", "empty": "0"})
 
 
 def normal_form(code: str) -> str:
@@ -46,17 +50,22 @@ def normal_form(code: str) -> str:
     return "\n".join(line.rstrip() for line in lines).strip("\n")
 
 
-def exact_match_scores(
+def exact_match_items(
     predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> ItemScores:
+) -> list[float | None]:
     """1 where a prediction equals any reference after `normal_form`; None without references."""
     scores: list[float | None] = []
     for prediction, texts in zip(predictions, references, strict=True):
         mine = normal_form(prediction)
         equal = mine.strip() != "" and any(mine == normal_form(text) for text in texts)
         scores.append(float(equal) if texts else None)
+    return scores
+
+
+def exact_match_summary(scores: Sequence[float | None]) -> ItemScores:
+    """The scores with what a reader must know about them."""
     details = {
         "normalisation": "line ends, trailing white space and outer blank lines",
         "references": "any of the references",
     }
-    return ItemScores(scores, details)
+    return ItemScores(list(scores), details)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modern_rlhf.errors import MetricError
 from modern_rlhf.metrics.results import MetricResult
@@ -83,6 +83,13 @@ def reference_perplexity(
         start = end
     table = np.array([statistics[place] for place in sorted(statistics)], dtype=np.float64)
     found = bootstrap_statistic(table, perplexity_of_sums, samples=samples, seed=seed)
-    details: dict[str, Any] = {"aggregate": "by token", "direction": "lower is better"}
-    reason = None if found.n else "no item has both a prompt and a reference"
-    return MetricResult(found.value, found.low, found.high, found.n, per_item, reason, details)
+    return MetricResult(
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        per_item=per_item,
+        reason=None if found.n else "no item has both a prompt and a reference",
+        details={"aggregate": "by token", "direction": "lower is better"},
+        statistics=[list(statistics.get(place, (0.0, 0))) for place in range(len(prompt_ids))],
+    )

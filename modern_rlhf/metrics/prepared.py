@@ -43,6 +43,10 @@ class Prepared:
     def __len__(self) -> int:
         return len(self.predictions)
 
+    def part(self, start: int, stop: int) -> Prepared:
+        """Predictions and references of the items from `start` up to `stop`, without the rest."""
+        return prepared_texts(self.predictions[start:stop], self.references[start:stop])
+
     @cached_property
     def prediction_tokens(self) -> list[list[str]]:
         """Code tokens of every prediction."""
@@ -59,6 +63,11 @@ class Prepared:
         """Syntax trees by text, for all predictions and references; None where invalid."""
         texts = {*self.predictions, *(text for group in self.references for text in group)}
         return {text: parse_python(text) for text in texts}
+
+
+def prepared_texts(predictions: list[str], references: list[list[str]]) -> Prepared:
+    """Items whose texts are extracted and cleaned already, with nothing but these texts."""
+    return Prepared(predictions, references, None, None, None, {})
 
 
 def prepare(

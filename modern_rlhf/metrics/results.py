@@ -6,7 +6,7 @@ ever takes its place under the same name. Plain data: nothing here computes anyt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +19,14 @@ class ItemScores:
         per_item: N scores; None where this item could not be scored.
         details: what a reader must know to compare the number (variant, model, fallbacks, counts).
         reason: why the metric could not be computed at all, else None.
-        statistics: for metrics that are no mean of items (corpus BLEU): N rows of sufficient
-            statistics, summed over the corpus before the value is taken.
+        statistics: for metrics that are no mean of items (corpus BLEU, perplexity): N rows of
+            sufficient statistics, summed over the corpus before the value is taken.
     """
 
     per_item: list[float | None]
     details: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
-    statistics: list[list[int]] | None = None
+    statistics: Sequence[Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class MetricResult:
     per_item: list[float | None]
     reason: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
-    statistics: list[list[int]] | None = None
+    statistics: Sequence[Sequence[float]] | None = None
 
     def summary(self) -> dict[str, Any]:
         """The five fields written to `training_results.json` for every metric of every model."""

@@ -37,20 +37,35 @@ def rouge_l(hypothesis: Sequence[str], reference: Sequence[str]) -> float:
     return _f1(common, len(hypothesis), len(reference))
 
 
+def rouge_items(
+    hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+) -> list[list[float] | None]:
+    """ROUGE-L, -1 and -2 of N tokenised items, each the best over references; None without any."""
+    return [
+        [
+            max(rouge_l(hypothesis, text) for text in texts),
+            max(rouge_n(hypothesis, text, order=1) for text in texts),
+            max(rouge_n(hypothesis, text, order=2) for text in texts),
+        ]
+        if texts
+        else None
+        for hypothesis, texts in zip(hypotheses, references, strict=True)
+    ]
+
+
+def rouge_summary(items: Sequence[Sequence[float] | None]) -> dict[str, ItemScores]:
+    """`rouge` (ROUGE-L), `rouge1` and `rouge2` out of what `rouge_items` returns."""
+    return {
+        name: ItemScores([None if one is None else one[place] for one in items], dict(_DETAILS))
+        for place, name in enumerate(("rouge", "rouge1", "rouge2"))
+    }
+
+
 def rouge_scores(
     hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> dict[str, ItemScores]:
     """ROUGE-1, ROUGE-2 and ROUGE-L (`rouge`) of N tokenised items; None without references."""
-    scores: dict[str, list[float | None]] = {"rouge": [], "rouge1": [], "rouge2": []}
-    for hypothesis, texts in zip(hypotheses, references, strict=True):
-        if not texts:
-            for column in scores.values():
-                column.append(None)
-            continue
-        scores["rouge"].append(max(rouge_l(hypothesis, text) for text in texts))
-        scores["rouge1"].append(max(rouge_n(hypothesis, text, order=1) for text in texts))
-        scores["rouge2"].append(max(rouge_n(hypothesis, text, order=2) for text in texts))
-    return {name: ItemScores(column, dict(_DETAILS)) for name, column in scores.items()}
+    return rouge_summary(rouge_items(hypotheses, references))
 
 
 def _f1(common: int, mine: int, theirs: int) -> float:

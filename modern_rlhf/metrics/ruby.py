@@ -19,9 +19,8 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
@@ -42,8 +41,7 @@ TREE_NODE_LIMIT = 20_000
 """Larger syntax trees are compared as strings."""
 
 
-@dataclass(frozen=True)
-class RubyScore:
+class RubyScore(NamedTuple):
     """The score, the mode it was reached in, and whether a size limit forced a lower mode."""
 
     value: float
@@ -124,12 +122,12 @@ def ruby_score(reference: Program, prediction: Program) -> RubyScore:
     return RubyScore(string_similarity(reference.tokens, prediction.tokens), "string", limited=True)
 
 
-def ruby_scores(
+def ruby_items(
     predictions: Sequence[str],
     references: Sequence[Sequence[str]],
     *,
     trees: Mapping[str, ast.Module | None] | None = None,
-) -> ItemScores:
+) -> list[RubyScore | None]:
     """RUBY of N items, the best reference of each; None without references, 0 for a blank answer.
 
     Args:
@@ -151,6 +149,12 @@ def ruby_scores(
         else:
             scores = [ruby_score(program(text), program(prediction)) for text in texts]
             best.append(max(scores, key=lambda score: score.value))
+    return best
+
+
+def ruby_summary(items: Sequence[RubyScore | None]) -> ItemScores:
+    """The values of N items, with the mode of each."""
+    best = [None if score is None else RubyScore(*score) for score in items]
     modes: Counter[str] = Counter(score.mode for score in best if score is not None)
     details = {
         "modes": dict(sorted(modes.items())),
@@ -161,3 +165,8 @@ def ruby_scores(
         "references": "maximum over references",
     }
     return ItemScores([None if score is None else score.value for score in best], details)
+
+
+def ruby_scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> ItemScores:
+    """RUBY of N items, the best reference of each; None without references, 0 for a blank answer."""
+    return ruby_summary(ruby_items(predictions, references))

@@ -184,6 +184,20 @@ def paired_bootstrap_statistic(
     return PairedDifference(difference, low, high, p_value, n)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for how many there are (Holm, Scand. J. Statist. 1979), in the given order.
+
+    Calling those below a level significant keeps the chance of a single false call at that level.
+    """
+    count = len(p_values)
+    adjusted = [0.0] * count
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(count), key=lambda one: p_values[one])):
+        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
 def _bootstrap(
     n: int,
     of_counts: Aggregate,

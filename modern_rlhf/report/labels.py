@@ -13,11 +13,19 @@ METRICS: dict[str, str] = {
     "sentence_bleu": "sentence BLEU",
     "chrf": "chrF",
     "rouge": "ROUGE-L",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
     "codebleu": "CodeBLEU",
+    "codebleu_package": "CodeBLEU (package)",
     "ruby": "RUBY",
     "bertscore": "BERTScore",
+    "embedding_similarity": "embedding similarity",
     "exact_match": "exact match",
     "syntax_valid": "valid syntax",
+    "perplexity": "reference perplexity",
+    "complexity": "cyclomatic complexity",
+    "style": "style violations a line",
+    "safety": "flagged as unsafe",
     "reward": "reward",
     "kl": "KL to SFT (nats)",
 }
@@ -25,7 +33,10 @@ METRICS: dict[str, str] = {
 
 CLOSING_METRICS = ("pass_at_1", "bleu", "codebleu", "rouge", "ruby", "bertscore", "reward", "kl")
 TARGETED = ("bertscore", "codebleu", "bleu", "rouge", "ruby")
-UNBOUNDED = ("reward", "score", "kl", "loss", "perplexity", "log_perplexity")
+UNBOUNDED = (
+    *("reward", "score", "kl", "loss", "perplexity", "log_perplexity"),
+    *("complexity", "style"),
+)
 """Keys that do not live on the 0-1 scale; so does anything that starts with one of them and `_`."""
 
 MODELS: dict[str, str] = {"base": "base", "sft": "SFT", "rlhf": "RLHF"}

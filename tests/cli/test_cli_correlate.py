@@ -31,7 +31,7 @@ def write(path: Path, rows: list[dict]) -> str:
 
 def test_the_table(tmp_path: Path, capsys) -> None:
     path = write(tmp_path / "graded.jsonl", ROWS)
-    assert main(["correlate", path, "--metrics", "exact_match,chrf", "--samples", "50"]) == 0
+    assert main(["correlate", path, "--metrics", "exact_match,chrf", "--bootstrap-samples", "50"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("24 graded answers to 6 items")
     assert [line.split()[0] for line in lines[2:]] == ["chrf", "exact_match"]
@@ -39,10 +39,26 @@ def test_the_table(tmp_path: Path, capsys) -> None:
     assert spearman > 0.9
 
 
+def test_what_it_writes(tmp_path: Path, capsys) -> None:
+    path, out = write(tmp_path / "graded.jsonl", ROWS), tmp_path / "out"
+    command = ["correlate", path, "--metrics", "chrf,exact_match", "--bootstrap-samples", "50"]
+    assert main([*command, "--output-dir", str(out)]) == 0
+    written = json.loads((out / "agreement.json").read_text())
+    assert (written["answers"], written["items"]) == (24, 6)
+    lines = (out / "agreement.csv").read_text().splitlines()
+    assert lines[0] == "column,measure,value,low,high,n"
+    cells = dict(zip(lines[0].split(","), lines[2].split(","), strict=True))
+    assert (cells["column"], cells["measure"]) == ("chrf", "spearman")
+    # The numbers of the file are those of the table.
+    table = capsys.readouterr().out.splitlines()[2]
+    assert f"{float(cells['value']):.3f} [{float(cells['low']):.3f}" in table
+    assert (out / "agreement.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_metric_without_references_says_why(tmp_path: Path, capsys) -> None:
     rows = [{k: v for k, v in row.items() if k != "references"} for row in ROWS]
     path = write(tmp_path / "graded.jsonl", rows)
-    assert main(["correlate", path, "--metrics", "chrf", "--samples", "0"]) == 0
+    assert main(["correlate", path, "--metrics", "chrf", "--bootstrap-samples", "0"]) == 0
     row = capsys.readouterr().out.splitlines()[2].split(maxsplit=2)
     assert row[:2] == ["chrf", "0"]
     assert len(row[2]) > 10  # a reason, not a number
@@ -95,6 +111,6 @@ def test_an_unknown_metric_is_one_line(tmp_path: Path, capsys) -> None:
 def test_the_real_grades(shared_data: Path, capsys) -> None:
     """The graded CoNaLa answers: chrF agrees better with people than ROUGE does."""
     path = shared_data / "metric_fixture" / "conala_metric_fixture.jsonl"
-    assert main(["correlate", str(path), "--metrics", "chrf,rouge", "--samples", "0"]) == 0
+    assert main(["correlate", str(path), "--metrics", "chrf,rouge", "--bootstrap-samples", "0"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[2:]] == ["chrf", "rouge"]

@@ -79,6 +79,7 @@ def test_the_commands_of_the_design() -> None:
         ["rate", "--model", "m", "--prompts", "p.txt"],
         ["rate", "--model", "m", "--model", "m", "--prompts", "p.txt"],
         ["evaluate"],
+        ["evaluate", "--model", "m", "--max-items", "0"],
         ["fetch-model"],
         ["status", "a", "b"],
     ],
@@ -238,10 +239,26 @@ def test_stages_are_the_pipeline_s() -> None:
 
 
 def test_evaluate_call(door: Door, capsys) -> None:
-    recorder = door("modern_rlhf.cli.models:evaluate_command", "the table")
-    assert main(["evaluate", "one", "two", "--data", "d", "--samples", "9", "--seed", "1"]) == 0
+    from modern_rlhf.cli.evaluate import EvaluationSettings
+
+    recorder = door("modern_rlhf.cli.evaluate:evaluate_command", "the table")
+    flags = ["--data", "d", "--max-items", "9", "--samples", "5", "--seed", "1"]
+    command = ["evaluate", "--model", "one", "--model", "two", *flags, "--metrics", "bleu,chrf"]
+    assert main(command) == 0
     recorder.assert_called_once_with(
-        models=["one", "two"], data="d", output_dir=None, samples=9, device="auto", seed=1
+        models=["one", "two"],
+        data="d",
+        output_dir="./evaluation",
+        max_items=9,
+        device="auto",
+        settings=EvaluationSettings(
+            metrics=("bleu", "chrf"),
+            samples=5,
+            max_new_tokens=256,
+            bertscore_model=None,
+            bootstrap_samples=1000,
+            seed=1,
+        ),
     )
     assert capsys.readouterr().out == "the table\n"
 

@@ -1,4 +1,4 @@
-"""`evaluate` and `generate` for real, on a tiny model and three items."""
+"""`generate` and `rate --model` for real, on a tiny model."""
 
 from __future__ import annotations
 
@@ -6,41 +6,6 @@ import json
 from pathlib import Path
 
 from modern_rlhf.main import main
-
-
-def write_tasks(path: Path) -> None:
-    rows = [
-        {
-            "task_id": f"t{i}",
-            "text": f"Write add{i}(x).",
-            "code": f"def add{i}(x):\n    return x + {i}",
-            "test_list": [f"assert add{i}(1) == {i + 1}"],
-        }
-        for i in range(3)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def test_evaluate_compares_two_models_and_goes_on(
-    tiny_model_folder: Path, tmp_path: Path, capsys
-) -> None:
-    write_tasks(tmp_path / "tasks.jsonl")
-    out = tmp_path / "out"
-    command = [
-        "evaluate", str(tiny_model_folder), str(tiny_model_folder),
-        "--data", str(tmp_path / "tasks.jsonl"), "--output-dir", str(out), "--device", "cpu",
-    ]  # fmt: skip
-    assert main(command) == 0
-    printed = capsys.readouterr().out
-    assert "| pass_at_1 | 0.000" in printed and "| bleu |" in printed
-    written = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
-    assert len(written["models"]) == 2
-    (difference,) = written["differences"].values()
-    assert difference["pass_at_1"]["difference"] == 0.0
-    before = {p: p.stat().st_mtime_ns for p in out.glob("evaluation-*.json")}
-    assert len(before) == 2
-    assert main(command) == 0  # resumed: both evaluations are read, not made again
-    assert before == {p: p.stat().st_mtime_ns for p in out.glob("evaluation-*.json")}
 
 
 def test_generate_writes_what_rate_reads(tiny_model_folder: Path, tmp_path: Path, capsys) -> None:

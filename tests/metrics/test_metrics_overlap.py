@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import pearsonr
 
 from modern_rlhf.metrics.chrf import chrf_scores
-from modern_rlhf.metrics.exact import exact_match_scores, parse_python, syntax_scores
+from modern_rlhf.metrics.exact import exact_match_items, parse_python, syntax_items
 from modern_rlhf.metrics.rouge import rouge_l, rouge_n, rouge_scores
 from modern_rlhf.metrics.texts import code_tokens
 
@@ -75,13 +75,13 @@ def test_stored_columns_of_the_graded_set(graded_rows: list[dict[str, Any]]) -> 
 
 
 def test_exact_match_forgives_line_ends_only() -> None:
-    result = exact_match_scores(
+    result = exact_match_items(
         ["x = 1  \r\n", "x  = 1", "if a:\n  b", "", "y"],
         [["x = 1"], ["x = 1"], ["if a:\nb"], ["x"], ["x", "y"]],
     )
-    assert result.per_item == [1.0, 0.0, 0.0, 0.0, 1.0]
+    assert result == [1.0, 0.0, 0.0, 0.0, 1.0]
 
 
 def test_syntax_valid_needs_a_statement() -> None:
     texts = ["x = 1", "x = (1", "", "# only a comment", "sys.exit(`1`)", "x\x00"]
-    assert syntax_scores([parse_python(text) for text in texts]).per_item == [1, 0, 0, 0, 0, 0]
+    assert syntax_items([parse_python(text) for text in texts]) == [1, 0, 0, 0, 0, 0]
