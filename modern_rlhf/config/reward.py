@@ -57,6 +57,9 @@ class RewardConfig:
     semantic_kind: str = option(
         "token", "similarity to the reference", choices=("token", "codebleu", "embedding")
     )
+    execution_trace_credit: bool = option(
+        False, "leave tokens of lines that never ran out of the policy loss (a second, traced run)"
+    )
     execution_timeout: float = option(2.0, "CPU seconds a program may use", low=0.05)
     execution_memory_mb: int = option(512, "address space of a program", low=64)
     execution_min_layer: int = option(0, "refuse to run below this sandbox layer", low=0, high=2)

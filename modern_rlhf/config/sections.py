@@ -77,6 +77,9 @@ class TrainingConfig:
     sft_warmup_steps: int = option(0, "linear warm-up of SFT", low=0)
     reward_modeling_epochs: int = option(2, "passes over pairs when the backbone trains", low=0)
     reward_learning_rate: float = option(1e-3, "learning rate of the reward heads", low=0.0)
+    reward_backbone_learning_rate: float = option(
+        1e-5, "of the reward backbone, where it is trained too", low=0.0
+    )
     rlhf_epochs: float = option(3, "passes over the prompts in RLHF", low=0.0)
 
     rollout_batch_size: int = option(64, "episodes sampled before each update", low=1)
@@ -125,6 +128,9 @@ class TrainingConfig:
     value_learning_rate: float | None = option(None, "null = learning_rate", low=0.0)
     ppo_early_stop_kl: float | None = option(None, "end inner epochs above this KL", low=0.0)
     ppo_sft_coef: float = option(0.0, "weight of a mixed-in SFT loss (ptx)", low=0.0)
+    self_imitation_steps: int = option(
+        0, "optimiser steps a rollout on the likelihood of the best answers so far; 0: none", low=0
+    )
     loss_aggregation: str = option(
         "token_mean",
         "how token losses are averaged (D34)",

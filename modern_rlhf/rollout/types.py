@@ -83,6 +83,8 @@ class RolloutBatch:
         valid: (B,) bool, False on unscorable episodes: masked everywhere, counted, never 0 (D38).
         log_probs, ref_log_probs, values: (B, R) float32, zeros on padding; None where not needed.
         sampling_log_probs: (B, R) as the sampler saw them.
+        credited: (B, R) bool, False on tokens that take no part in the policy loss (`credit`); None
+            where all do.
     """
 
     prompts: list[Prompt]
@@ -96,6 +98,7 @@ class RolloutBatch:
     log_probs: Tensor | None = None
     ref_log_probs: Tensor | None = None
     values: Tensor | None = None
+    credited: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -143,6 +146,11 @@ class RolloutBatch:
         lengths = self.response_lengths
         inside = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
         return inside & self.valid[:, None]
+
+    @property
+    def policy_mask(self) -> Tensor:
+        """(B, R) bool, `mask` without the tokens that are not credited."""
+        return self.mask if self.credited is None else self.mask & self.credited
 
     def sequences(self, rows: Sequence[int], *, pad_id: int) -> Sequences:
         """The given rows as one right-padded batch."""

@@ -7,7 +7,8 @@ Each step of this loop is one rollout and the updates on it:
      every process knows the whole rollout from there on.
   3. scores: running normalisation, clip, missing-EOS rule               (shape_scores)
   4. advantages, as the algorithm's row says                             (algorithms.ALGORITHMS)
-  5. `ppo_epochs` passes in fresh permutations, an optimiser step a mini-batch (update.Updater)
+  5. `ppo_epochs` passes in fresh permutations, an optimiser step a mini-batch (update.Updater);
+     where asked for, steps on the best answers so far                   (imitation.BestAnswers)
   6. KL controller, logs, evaluation, checkpoint                         (loop.Keeper)
 What differs between PPO, REINFORCE, RLOO and GRPO is a row of the table, never a branch here. The
 learning rate changes once a rollout (D22); `total_steps` counts optimiser steps.
@@ -30,8 +31,10 @@ from modern_rlhf.ops.kl import AdaptiveKLController, FixedKLController, kl_estim
 from modern_rlhf.ops.masking import masked_mean, masked_sum
 from modern_rlhf.ops.moments import RunningMoments, clip
 from modern_rlhf.rollout.collect import collect
+from modern_rlhf.rollout.credit import executed_tokens
 from modern_rlhf.rollout.types import RolloutBatch, Share
 from modern_rlhf.trainer.algorithms import ALGORITHMS, AdvantageInputs, Advantages
+from modern_rlhf.trainer.imitation import BestAnswers
 from modern_rlhf.trainer.inputs import adapters_off
 from modern_rlhf.trainer.keeper import Keeper
 from modern_rlhf.trainer.loop import (
@@ -84,7 +87,8 @@ class OnlineLoop:
             runtime=runtime,
             generator=self.generator,
         )
-        self.updates_per_rollout = self.updater.epochs * training.ppo_mini_batches
+        self.memory = BestAnswers()
+        self.updates_per_rollout = self.updater.steps_per_rollout
         wanted = math.ceil(
             len(parts.prompts) * training.rlhf_epochs * group / training.rollout_batch_size
         )
@@ -128,6 +132,7 @@ class OnlineLoop:
                 "kl_controller": self.kl_controller.state_dict(),
                 "moments": self.moments.state_dict(),
                 "baseline": self.baseline,
+                "memory": self.memory.state_dict(),
                 "optimizer_steps": self.updater.optimizer_steps,
                 "scaler": self.runtime.scaler.state_dict(),
             },
@@ -143,6 +148,7 @@ class OnlineLoop:
         self.kl_controller.load_state_dict(trainer["kl_controller"])
         self.moments.load_state_dict(trainer["moments"])
         self.baseline = trainer["baseline"]
+        self.memory.load_state_dict(trainer["memory"])
         self.updater.optimizer_steps = trainer["optimizer_steps"]
         self.runtime.scaler.load_state_dict(trainer["scaler"])
 
@@ -162,6 +168,7 @@ class OnlineLoop:
             batch = self.rollout(step)
             self.fill_log_probs(batch)
             batch = RolloutBatch.joined(self.runtime.processes.gather(batch))
+            batch.credited = executed_tokens(batch, self.parts.tokenizer)
             advantages, scores = self.advantages(batch)
             sums = MetricSums()
             updates = self.updater.update(
@@ -171,10 +178,15 @@ class OnlineLoop:
                 kl_coefficient=self.kl_controller.value,
                 sums=sums,
             )
+            if training.self_imitation_steps:
+                self.memory.add_rollout(batch, scores, self._drawn(step))
+                updates |= self.updater.imitate(self.memory)
             metrics = self.metrics(batch, advantages, scores, sums, updates, rate)
             self.kl_controller.update(metrics["kl"], len(batch))
             step += 1
-            self._log_rollouts(batch, advantages, step)
+            if self.runtime.tracker is not None:
+                rows = rollout_rows(batch, advantages.advantages, training.algorithm, step)
+                self.runtime.tracker.log_rollouts(rows)
             check_kl(metrics["kl"], training.abort_kl, step=step)
             go_on = self.keeper.after_step(
                 step,
@@ -192,12 +204,14 @@ class OnlineLoop:
 
     # 1 --------------------------------------------------------------------------------------------
 
+    def _drawn(self, step: int) -> list[int]:
+        return self.sampler.take(step * self.prompts_per_rollout, self.prompts_per_rollout)
+
     def rollout(self, step: int) -> RolloutBatch:
         """Sample and score this process's share of the step's episodes."""
         parts, training, processes = self.parts, self.training, self.runtime.processes
-        count = self.prompts_per_rollout
-        drawn, mine = self.sampler.take(step * count, count), processes.share(count)
-        chosen = [drawn[i] for i in mine]
+        count, drawn = self.prompts_per_rollout, self._drawn(step)
+        chosen = [drawn[i] for i in (mine := processes.share(count))]
         with self.runtime.whole_weights():
             parts.engine.sync()
             batch = collect(
@@ -303,13 +317,13 @@ class OnlineLoop:
         advantages: Advantages,
         scores: Tensor,
         sums: MetricSums,
-        updates: Mapping[str, float],
+        updates: dict[str, float],
         rate: float,
     ) -> dict[str, float]:
         """Everything logged for one rollout; each key is explained in docs/metrics.md."""
         assert batch.log_probs is not None and batch.ref_log_probs is not None
         mask = batch.mask
-        count = max(1.0, updates["updates"])
+        count = max(1.0, updates.pop("updates"))
         logged = {name: value / count for name, value in sums.own().items()}
         kl = masked_sum(batch.log_probs - batch.ref_log_probs, mask, dim=-1)[batch.valid]
         k3 = kl_estimate(batch.log_probs, batch.ref_log_probs, kind="k3")
@@ -329,21 +343,8 @@ class OnlineLoop:
         return {
             **logged,
             **sampled,
-            "gradient_norm": updates["gradient_norm"],
+            **updates,
             "kl_coefficient": self.kl_controller.value,
             "learning_rate": rate,
             "optimizer_steps": float(self.updater.optimizer_steps),
         }
-
-    def _log_rollouts(self, batch: RolloutBatch, advantages: Advantages, step: int) -> None:
-        tracker = self.runtime.tracker
-        if tracker is None:
-            return
-        assert batch.log_probs is not None and batch.ref_log_probs is not None
-        kl = masked_sum(batch.log_probs - batch.ref_log_probs, batch.mask, dim=-1)
-        mean_advantage = masked_mean(advantages.advantages, batch.mask, dim=-1)
-        tracker.log_rollouts(
-            rollout_rows(
-                batch, stage=self.training.algorithm, step=step, kl=kl, advantage=mean_advantage
-            )
-        )

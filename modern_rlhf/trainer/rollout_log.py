@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from modern_rlhf.errors import TrainingError
+from modern_rlhf.ops.masking import masked_mean, masked_sum
 from modern_rlhf.rollout.types import RolloutBatch
 
 
@@ -30,6 +31,9 @@ def rollout_metrics(batch: RolloutBatch, scores: Tensor) -> dict[str, float]:
         "finished_share": sum(batch.finished) / len(batch),
         "unscorable_share": 1.0 - float(valid.float().mean()),
     }
+    if batch.credited is not None:
+        real = max(1.0, float(batch.mask.sum()))
+        metrics["credited_share"] = float(batch.policy_mask.sum()) / real
     for name, values in batch.scores.components.items():
         known = [value for value in values if value is not None]
         if known:
@@ -52,9 +56,12 @@ def _detail(batch: RolloutBatch, wanted: str) -> list[Any]:
 
 
 def rollout_rows(
-    batch: RolloutBatch, *, stage: str, step: int, kl: Tensor, advantage: Tensor
+    batch: RolloutBatch, advantages: Tensor, stage: str, step: int
 ) -> Iterator[dict[str, Any]]:
-    """One JSON-ready row an episode."""
+    """One JSON-ready row an episode, with its KL to the reference and its (B, R) advantages' mean."""
+    assert batch.log_probs is not None and batch.ref_log_probs is not None
+    kl = masked_sum(batch.log_probs - batch.ref_log_probs, batch.mask, dim=-1)
+    advantage = masked_mean(advantages, batch.mask, dim=-1)
     verdicts = _detail(batch, "verdict")
     for i, text in enumerate(batch.texts):
         yield {

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from modern_rlhf.config.sections import TrainingConfig
 from modern_rlhf.losses.policy import entropy_bonus
-from modern_rlhf.losses.sft import sft_loss
 from modern_rlhf.losses.value import clipped_value_loss
-from modern_rlhf.models.forward import Policy, ValueModel, make_sequences
+from modern_rlhf.models.forward import Policy, ValueModel
 from modern_rlhf.ops.masking import batch_denominator
 from modern_rlhf.records import Prompt
 from modern_rlhf.rewards.base import Reward
 from modern_rlhf.rollout.types import GenerationEngine, RolloutBatch
 from modern_rlhf.trainer.algorithms import Advantages, Algorithm, PolicyLossInputs
+from modern_rlhf.trainer.imitation import BestAnswers, accumulate_likelihood
 from modern_rlhf.trainer.loop import (
     EpochSampler,
     MetricSums,
@@ -94,6 +94,9 @@ class Updater:
         self.runtime = runtime
         self.generator = generator
         self.epochs = training.ppo_epochs if algorithm.reuses_rollout else 1
+        self.steps_per_rollout = (
+            self.epochs * training.ppo_mini_batches + training.self_imitation_steps
+        )
         self.policy = runtime.prepare(parts.policy)
         self.value_model = None if parts.value_model is None else runtime.prepare(parts.value_model)
         value_rate = training.value_learning_rate or training.learning_rate
@@ -205,7 +208,8 @@ class Updater:
         training = self.training
         mask = batch.mask
         how, constant_length = self.algorithm.aggregation(training)
-        denominator = batch_denominator(mask[rows], how=how, constant_length=constant_length)  # type: ignore[arg-type]
+        credited = batch.policy_mask
+        denominator = batch_denominator(credited[rows], how=how, constant_length=constant_length)  # type: ignore[arg-type]
         tokens = batch_denominator(mask[rows], how="token_mean")
         mine = self.runtime.shared_rows(rows)
         for micro, weight in self.runtime.in_step(self.micro(mine, batch)):
@@ -230,7 +234,7 @@ class Updater:
                     old_log_probs=part(batch.log_probs),
                     ref_log_probs=part(batch.ref_log_probs),
                     advantages=part(advantages.advantages),
-                    mask=part(mask),
+                    mask=part(credited),
                     denominator=denominator,
                     how=how,
                     constant_length=constant_length,
@@ -263,27 +267,39 @@ class Updater:
     def _accumulate_sft(self, count: int, sums: MetricSums) -> None:
         """Gradients of the mixed-in SFT loss (ptx) on as many demonstrations as episodes."""
         chosen = self.sft_sampler.take(self.optimizer_steps * count, count)
-        rows = [self.parts.sft_rows[i] for i in chosen]
-        lengths = [len(p) + len(r) for p, r in rows]
-        tokens = torch.tensor(float(sum(len(r) for _, r in rows)))
-        groups = micro_batches(
-            self.runtime.shared_rows(range(len(rows))),
-            lengths,
+        rows = [(*self.parts.sft_rows[i], 1.0) for i in chosen]
+        self._accumulate_answers(rows, sums, "sft_loss", self.training.ppo_sft_coef)
+
+    def imitate(self, memory: BestAnswers) -> dict[str, float]:
+        """`self_imitation_steps` optimiser steps of `batch_size` answers; the mean loss, the memory."""
+        training, sums, done = self.training, MetricSums(), 0
+        while done < training.self_imitation_steps and len(memory) and not self._cap_reached():
+            drawn = memory.draw(training.batch_size, seed=training.seed, step=self.optimizer_steps)
+            rows = [(self.parts.prompt_ids[p], a.response_ids, a.surplus) for p, a in drawn]
+            self._accumulate_answers(rows, sums, "imitation_loss", 1.0)
+            self.runtime.step(self.optimizer, self.trainable, training.max_grad_norm)
+            self.optimizer_steps += 1
+            done += 1
+        means = {name: value / done for name, value in sums.result(self.runtime).items()}
+        return {**means, "imitation_answers": float(len(memory))}
+
+    def _accumulate_answers(
+        self,
+        rows: Sequence[tuple[list[int], list[int], float]],
+        sums: MetricSums,
+        name: str,
+        coefficient: float,
+    ) -> None:
+        accumulate_likelihood(
+            rows,
+            sums,
+            name=name,
+            coefficient=coefficient,
+            policy=self.policy,
+            pad_id=self.parts.tokenizer.pad_token_id,
             max_tokens=self.training.tokens_per_micro_batch,
+            runtime=self.runtime,
         )
-        for micro, weight in self.runtime.in_step(groups):
-            sequences = make_sequences(
-                [rows[i][0] for i in micro],
-                [rows[i][1] for i in micro],
-                pad_id=self.parts.tokenizer.pad_token_id,
-            ).to(self.runtime.device)
-            with self.runtime.autocast():
-                out = self.policy(sequences)
-            loss, _ = sft_loss(
-                log_probs=out.log_probs, mask=sequences.response_mask, denominator=tokens
-            )
-            self.runtime.backward(weight * self.training.ppo_sft_coef * loss)
-            sums.add({"sft_loss": loss}, scale=weight)
 
     def micro(self, rows: Sequence[int], batch: RolloutBatch) -> list[MicroBatch]:
         """Episodes cut into forward passes of at most `tokens_per_micro_batch` padded tokens."""

@@ -78,6 +78,7 @@ def lines_of(
         total_steps=2,
         max_response_tokens=4,
         ppo_sft_coef=0.5,
+        self_imitation_steps=1,
         sft_epochs=1,
     )
     rows = [{"prompt": p, "response": f"{p}!"} for p in "abcd"]

@@ -96,6 +96,7 @@ def build(kind: str, runtime: Runtime) -> Any:
         rollout_batch_size=8,
         samples_per_prompt=4,
         ppo_epochs=2,
+        self_imitation_steps=int(kind == "ppo"),
         total_steps=24,
         max_response_tokens=4,
         save_steps=3,
@@ -155,6 +156,14 @@ def train(arguments: list[str]) -> None:
             resume="--resume" in arguments,
         )
         trainer = build(kind, runtime)
+        names = {"reward": "model"}
+        policy = (
+            trainer.loop.updater.policy
+            if hasattr(trainer, "loop")
+            else getattr(trainer, names.get(kind, "policy"))
+        )
+        cut = [p for p in policy.parameters() if type(p).__name__ == "DTensor"]
+        assert len(cut) == ("--fsdp" in arguments) * len(list(policy.parameters()))
         keeper = trainer.loop.keeper if hasattr(trainer, "loop") else trainer.keeper
         original = keeper.after_step
 
@@ -169,7 +178,9 @@ def train(arguments: list[str]) -> None:
 
         keeper.after_step = after_step
         if seconds := number(arguments, "--kill-after"):
-            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
+            timer.daemon = True
+            timer.start()
         trainer.train()
     (folder / "finished").touch()
 
