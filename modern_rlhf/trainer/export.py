@@ -11,9 +11,12 @@ from modern_rlhf.trainer.runtime import Runtime
 
 
 def save_policy(lm: Any, tokenizer: Any, folder: Path | str, runtime: Runtime) -> Path:
-    """Write `folder` atomically with a manifest; LoRA adapters are merged into a copy.
+    """Write `folder/final_model` (or `folder`, if that is its name) atomically, with a manifest.
 
-    Called by every process; the main one writes, the others wait.
+    LoRA adapters are merged into a copy. Called by every process; the main one writes, the others wait.
+
+    Returns:
+        The model's folder.
 
     Raises:
         OutputError: the disk is full or not writable.
@@ -26,5 +29,4 @@ def save_policy(lm: Any, tokenizer: Any, folder: Path | str, runtime: Runtime) -
         model.save_pretrained(into, state_dict=state)
         tokenizer.save_pretrained(into)
 
-    runtime.processes.on_main(lambda: str(write_final_model(Path(folder), save)))
-    return Path(folder)
+    return Path(runtime.processes.on_main(lambda: str(write_final_model(Path(folder), save))))

@@ -6,6 +6,7 @@ checkpoint folder, the progress bar and the log lines. Knows no algorithm, no lo
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -20,9 +21,12 @@ from modern_rlhf.config.sections import TrainingConfig
 from modern_rlhf.errors import StopRequested
 from modern_rlhf.trainer.loop import TrainResult
 from modern_rlhf.trainer.runtime import Evaluate, Runtime
+from modern_rlhf.utils.atomic import write_json
 from modern_rlhf.utils.lock import RunLock
 
 LOGGER = logging.getLogger(__name__)
+
+BEGINNING = "beginning.json"
 
 
 @dataclass
@@ -82,6 +86,8 @@ class Keeper:
                     runtime.tracker.truncate_to(keeper["offsets"])
                 self._restore_random(loaded.state["random"])
                 step = self._saved_step = loaded.step
+        if step == 0:
+            self._mark_beginning()
         self._began = self._step_began = time.monotonic()
         self._bar = tqdm(
             total=self.total_steps,
@@ -98,6 +104,20 @@ class Keeper:
         if step == 0 and self.evaluate is not None:
             self._evaluate(0, 0.0)
         return step
+
+    def _mark_beginning(self) -> None:
+        """Remember where the logs were before the first step, or cut them back to there.
+
+        A run that was killed before its first checkpoint begins again, and must not log a step twice.
+        """
+        store, tracker = self.runtime.store, self.runtime.tracker
+        if store is None or tracker is None:
+            return
+        path = store.folder / BEGINNING
+        if self.runtime.resume and path.is_file():
+            tracker.truncate_to(json.loads(path.read_text(encoding="utf-8"))["offsets"])
+        else:
+            write_json(path, {"offsets": tracker.offsets()}, 1)
 
     def _load(self, store: CheckpointStore) -> LoadedCheckpoint | None:
         """The newest good checkpoint: the main process chooses, the others read the same one."""

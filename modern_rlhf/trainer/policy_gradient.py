@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from modern_rlhf.config.sections import ModelConfig, TrainingConfig
@@ -86,8 +87,8 @@ class PolicyGradientTrainer:
         """Run to the last rollout, an early stop, or a stop request."""
         return self.loop.train()
 
-    def save_model(self, folder: Any) -> None:
-        """Write the policy as a Hugging Face directory."""
+    def save_model(self, folder: Any) -> Path:
+        """Write the policy as a Hugging Face directory; LoRA adapters are merged. Returns it."""
         from modern_rlhf.trainer.export import save_policy
 
-        save_policy(self.policy, self.parts.tokenizer, folder, self.runtime)
+        return save_policy(self.policy, self.parts.tokenizer, folder, self.runtime)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -131,8 +132,8 @@ class PPOTrainer:
         """Run to the last rollout, an early stop, or a stop request."""
         return self.loop.train()
 
-    def save_model(self, folder: Any) -> None:
-        """Write the policy as a Hugging Face directory."""
+    def save_model(self, folder: Any) -> Path:
+        """Write the policy as a Hugging Face directory; LoRA adapters are merged. Returns it."""
         from modern_rlhf.trainer.export import save_policy
 
-        save_policy(self.policy, self.parts.tokenizer, folder, self.runtime)
+        return save_policy(self.policy, self.parts.tokenizer, folder, self.runtime)

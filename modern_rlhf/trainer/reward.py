@@ -21,9 +21,10 @@ from torch import Tensor
 
 from modern_rlhf.config.reward import RewardConfig
 from modern_rlhf.config.sections import TrainingConfig
+from modern_rlhf.data_loader.rows import pairs_from_rows
 from modern_rlhf.data_loader.splits import split_by_group
 from modern_rlhf.errors import DataError
-from modern_rlhf.records import PreferencePair, Rating
+from modern_rlhf.records import Rating
 from modern_rlhf.reward_model.build import build_reward_model, loss_settings
 from modern_rlhf.reward_model.cache import FeatureCache
 from modern_rlhf.reward_model.evaluator import RewardModelEvaluator
@@ -55,7 +56,8 @@ class RewardTrainer:
 
     Args:
         model: the reward model, or the name of a backbone to build one on or of a saved one.
-        pairs, ratings: records; either may be empty, not both.
+        pairs: `PreferencePair`s, dicts with prompt/chosen/rejected, or a `datasets.Dataset`.
+        ratings: `Rating`s. Either may be empty, not both.
         config: the reward section (epochs over cached features, batch size, heads).
         training: seed, learning rate of the heads, epochs when the backbone trains.
         cache_folder: where features of a frozen backbone are kept; None keeps them in memory.
@@ -69,7 +71,7 @@ class RewardTrainer:
         self,
         model: CustomRewardModel | str,
         *,
-        pairs: Sequence[PreferencePair] = (),
+        pairs: Any = (),
         ratings: Sequence[Rating] = (),
         config: RewardConfig | None = None,
         training: TrainingConfig | None = None,
@@ -91,6 +93,7 @@ class RewardTrainer:
                 generator=generator,
             )
         self.model = model.to(runtime.device)
+        pairs = pairs_from_rows(pairs) if len(pairs) else []
         if not pairs and not ratings:
             raise DataError(
                 "the reward model has nothing to learn from: no preference pair and no rating; set "
@@ -246,7 +249,7 @@ class RewardTrainer:
             weights=targets.weights[index].to(self.runtime.device),
             settings=self.plan,
         )
-        self.runtime.backward(loss, replicated=True)
+        self.runtime.backward(loss)
         sums.add({"loss": loss, **metrics})
         return read + more
 
@@ -264,7 +267,7 @@ class RewardTrainer:
             head_weights=self.model.heads.weights,
             settings=self.plan,
         )
-        self.runtime.backward(loss, replicated=True)
+        self.runtime.backward(loss)
         sums.add({"loss": loss, **metrics})
         return read
 

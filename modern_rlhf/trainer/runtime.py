@@ -145,14 +145,9 @@ class Runtime:
             most = max(self.processes.gather(len(groups)))
             yield from ((groups[-1], 0.0) for _ in range(most - len(groups)))
 
-    def backward(self, loss: Tensor, *, replicated: bool = False) -> None:
-        """Accumulate gradients of this process's part of a loss whose denominator is the whole batch's.
-
-        FSDP averages gradients over processes, so their sum is restored here; `replicated` says that
-        the model was not given to `prepare`.
-        """
-        count = self.processes.count if self.sharded and not replicated else 1
-        self.accelerator.backward(self.scaler.scale(loss * count))
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate gradients of this process's part of a loss whose denominator is the whole batch's."""
+        self.scaler.scale(loss).backward()
 
     def step(
         self,

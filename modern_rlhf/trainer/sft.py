@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -166,11 +167,11 @@ class SFTTrainer:
             sums.add({"loss": loss, **metrics}, scale=weight)
         return sums.result(runtime)
 
-    def save_model(self, folder: Any) -> None:
-        """Write a Hugging Face directory; LoRA adapters are merged into the weights."""
+    def save_model(self, folder: Any) -> Path:
+        """Write the policy as a Hugging Face directory; LoRA adapters are merged. Returns it."""
         from modern_rlhf.trainer.export import save_policy
 
-        save_policy(self.lm, self.tokenizer, folder, self.runtime)
+        return save_policy(self.lm, self.tokenizer, folder, self.runtime)
 
 
 def training_rows(examples: Sequence[EncodedExample], *, pad_id: int) -> tuple[Any, Tensor]:

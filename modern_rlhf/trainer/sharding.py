@@ -9,6 +9,7 @@ happens at its door.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,14 +24,20 @@ from modern_rlhf.errors import ConfigError
 def is_sharded(accelerator: Accelerator, dtype: str) -> bool:
     """Whether this launch cuts weights.
 
+    `accelerate` itself knows FSDP on accelerators only; on CPU processes its settings are read here.
+
     Raises:
         ConfigError: a way of cutting that the trainers do not know.
     """
     kind = accelerator.distributed_type
-    if kind in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+    wanted = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if kind in (DistributedType.NO, DistributedType.MULTI_GPU) or (
+        kind == DistributedType.MULTI_CPU and not wanted
+    ):
         return False
-    if kind != DistributedType.FSDP or not accelerator.is_fsdp2:
-        found = "FSDP 1" if kind == DistributedType.FSDP else str(kind)
+    version = os.environ.get("FSDP_VERSION", "1")
+    if kind not in (DistributedType.FSDP, DistributedType.MULTI_CPU) or version != "2":
+        found = f"FSDP {version}" if wanted else str(kind)
         raise ConfigError(
             f"accelerate was launched with {found}; the trainers know plain data-parallel processes "
             "and FSDP 2: set fsdp_version: 2 in the accelerate configuration (examples/accelerate/)"
@@ -43,21 +50,32 @@ def is_sharded(accelerator: Accelerator, dtype: str) -> bool:
 
 
 def shard(accelerator: Accelerator, module: nn.Module) -> nn.Module:
-    """`module` with its parameters cut over the processes, in place."""
-    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+    """`module` with its parameters cut over the processes, in place: a unit a layer, one for the rest."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
 
-    if accelerator.state.fsdp_plugin.cpu_ram_efficient_loading:
-        raise ConfigError(
-            "set fsdp_cpu_ram_efficient_loading: false in the accelerate configuration: every process "
-            "loads the weights itself"
-        )
-    # The wrap policy asks the module for its layer classes; those of the language model inside count.
+    def asked(name: str, default: str) -> bool:
+        return os.environ.get(name, default).lower() in ("true", "1")
+
+    offload = asked("FSDP_OFFLOAD_PARAMS", "false")
+    options: dict[str, Any] = {
+        "mesh": init_device_mesh(accelerator.device.type, (accelerator.num_processes,)),
+        "reshard_after_forward": asked("FSDP_RESHARD_AFTER_FORWARD", "true"),
+        "offload_policy": CPUOffloadPolicy() if offload else OffloadPolicy(),
+    }
     layers = {
         name for part in module.modules() for name in getattr(part, "_no_split_modules", None) or ()
     }
-    module._no_split_modules = sorted(layers)  # type: ignore[assignment]
-    prepared: nn.Module = fsdp2_prepare_model(accelerator, module)
-    return prepared
+    for part in list(module.modules()):
+        if type(part).__name__ in layers:
+            fully_shard(part, **options)
+    fully_shard(module, **options)
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            # Gradients are added up, as plain processes do it: losses have the whole batch's denominator.
+            part.set_gradient_divide_factor(1.0)
+            part.set_force_sum_reduction_for_comms(True)
+    return module
 
 
 @contextlib.contextmanager
@@ -66,7 +84,9 @@ def gathered(module: nn.Module) -> Iterator[None]:
     from torch.distributed.fsdp import FSDPModule
 
     units = [part for part in module.modules() if isinstance(part, FSDPModule)]
-    for unit in units:  # the root comes first
+    # The root has to know its units before one of them is called without it.
+    units[0]._get_fsdp_state()._lazy_init()
+    for unit in units:
         unit.set_reshard_after_forward(False, recurse=False)
         unit.unshard()
     try:

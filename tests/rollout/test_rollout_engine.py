@@ -11,8 +11,10 @@ import torch
 from modern_rlhf.models.forward import Policy, make_sequences
 from modern_rlhf.records import Prompt
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
-from modern_rlhf.rollout.collect import collect, score_once
+from modern_rlhf.rewards.functions import FunctionReward
+from modern_rlhf.rollout.collect import collect, decode_response, score_once
 from modern_rlhf.rollout.engine import HuggingFaceEngine, split_lines
+from modern_rlhf.rollout.types import RolloutBatch, Share
 
 PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13, 14, 15], [16]]
 
@@ -196,15 +198,72 @@ def _name_of(lm: Any, parameter: Any) -> str:
     return next(name for name, value in lm.named_parameters() if value is parameter)
 
 
-def test_stop_strings_end_a_response(tiny_llama: Callable[..., Any], byte_tokenizer: Any) -> None:
-    lm = tiny_llama()
-    plain = sample(engine(lm), temperature=0.0, generator=None, samples_per_prompt=1)
-    text = byte_tokenizer.decode(plain[0].token_ids[:2], skip_special_tokens=True)
-    if not text.strip("\ufffd"):
-        pytest.skip("the random model's first bytes are no text")
-    source = engine(lm, stop_strings=[text], tokenizer=byte_tokenizer)
-    stopped = sample(source, temperature=0.0, generator=None, samples_per_prompt=1)
-    assert stopped[0].finished and len(stopped[0].token_ids) <= 2
+def test_stop_strings_end_a_response_where_they_first_appear(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any
+) -> None:
+    lm, stops = tiny_llama(), [a + b for a in "abcdefghijklm" for b in map(chr, range(33, 127))]
+    plain = sample(engine(lm), samples_per_prompt=8, max_new_tokens=40)
+    source = engine(lm, stop_strings=stops, tokenizer=byte_tokenizer)
+    stopped = sample(source, samples_per_prompt=8, max_new_tokens=40)
+    cut = 0
+    for whole, part in zip(plain, stopped, strict=True):
+        ids = whole.token_ids
+        texts = [byte_tokenizer.decode(ids[: i + 1]) for i in range(len(ids))]
+        ends = [i + 1 for i, text in enumerate(texts) if any(stop in text for stop in stops)]
+        assert part.token_ids == (ids[: ends[0]] if ends else ids)
+        assert part.finished == (bool(ends) or whole.finished)
+        text = decode_response(byte_tokenizer, part, stops)
+        assert not any(stop in text for stop in stops) and texts[-1].startswith(text)
+        cut += bool(ends)
+    assert 3 < cut < 32
+
+
+def test_processes_draw_what_one_would(tiny_llama: Callable[..., Any]) -> None:
+    source, whole_generator = engine(tiny_llama()), torch.Generator().manual_seed(7)
+    whole = sample(source, generator=whole_generator)
+    parts = []
+    for places in ([0, 1], [2, 3]):
+        generator = torch.Generator().manual_seed(7)
+        share = Share(places, len(PROMPTS))
+        parts += sample(source, [PROMPTS[i] for i in places], generator=generator, share=share)
+        assert torch.equal(generator.get_state(), whole_generator.get_state())
+    assert [one.token_ids for one in parts] == [one.token_ids for one in whole]
+    # D24: a process that took its neighbour's place would sample the same texts twice.
+    assert [one.token_ids for one in parts[:3]] != [one.token_ids for one in parts[6:9]]
+
+
+def test_rollouts_of_processes_are_joined_in_order(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any
+) -> None:
+    def rollout(places: list[int]) -> RolloutBatch:
+        batch = collect(
+            [Prompt(f"p{i}") for i in places],
+            [PROMPTS[i] for i in places],
+            engine=engine(tiny_llama(), stop_strings=[], tokenizer=byte_tokenizer),
+            tokenizer=byte_tokenizer,
+            reward=FunctionReward(lambda prompts, responses: [float(len(t)) for t in responses]),
+            samples_per_prompt=2,
+            max_new_tokens=5 + places[0],
+            temperature=1.0,
+            generator=torch.Generator().manual_seed(0),
+            share=Share(places, 4),
+        )
+        batch.log_probs = batch.sampling_log_probs * 2
+        return batch
+
+    first, second = rollout([0, 1]), rollout([2, 3])
+    second.scores.details["verdict"] = ["passed"] * 4  # type: ignore[index]
+    both = RolloutBatch.joined([first, second])
+    assert [p.prompt for p in both.prompts] == ["p0", "p0", "p1", "p1", "p2", "p2", "p3", "p3"]
+    assert both.texts == first.texts + second.texts
+    assert both.scores.total == [*first.scores.total, *second.scores.total]
+    assert both.scores.details["verdict"] == [None] * 4 + ["passed"] * 4
+    assert both.values is None and both.log_probs is not None
+    width = max(first.sampling_log_probs.shape[1], second.sampling_log_probs.shape[1])
+    assert both.log_probs.shape == (8, width)
+    assert torch.equal(both.log_probs[4:, : second.log_probs.shape[1]], second.log_probs)
+    assert not both.log_probs[:4, first.log_probs.shape[1] :].any()
+    assert RolloutBatch.joined([first]) is first
 
 
 class CountingReward:

@@ -17,6 +17,8 @@ from typing import NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import resume_worker
+import torch.distributed.fsdp  # noqa: F401
+import torch.distributed.tensor  # noqa: F401
 import transformers.models.llama.modeling_llama  # noqa: F401
 
 import modern_rlhf.rollout.engine  # noqa: F401
@@ -44,6 +46,8 @@ def child(rank: int, count: int, port: int, arguments: list[str]) -> NoReturn:
             MASTER_PORT=str(port),
             ACCELERATE_USE_CPU="true",
         )
+    if "--fsdp" in arguments:
+        os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
     try:
         resume_worker.train(arguments)
         os._exit(0)

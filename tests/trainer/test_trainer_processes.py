@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,25 @@ def test_two_processes_resume_exactly(nursery: Nursery, tmp_path: Path, kind: st
     assert_equal(last(whole, kind).state, last(killed, kind).state)
     for name in ("metrics.jsonl", "rollouts.jsonl"):
         assert rows(whole, name) == rows(killed, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "dpo", "ppo", "grpo", "dpo-online"])
+def test_cut_weights_train_the_same_and_resume(nursery: Nursery, tmp_path: Path, kind: str) -> None:
+    # FSDP2 over gloo on the CPU; its checkpoints are whole, so that one process goes on from them.
+    one, two = tmp_path / "one", tmp_path / "two"
+    nursery.run(1, kind, one)
+    nursery.run(2, kind, two, "--fsdp")
+    assert_same_run(one, two, kind)
+    newest = max(CheckpointStore(two / kind).steps())
+    shutil.rmtree(two / kind / f"checkpoint-{newest}")
+    before = last(two, kind).step
+    nursery.run(2, kind, two, "--fsdp", "--resume")
+    assert before < newest == last(two, kind).step
+    assert_same_run(one, two, kind)
+    shutil.rmtree(two / kind / f"checkpoint-{newest}")
+    nursery.run(1, kind, two, "--resume")
+    assert_same_run(one, two, kind)
 
 
 @pytest.mark.slow

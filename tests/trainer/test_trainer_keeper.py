@@ -1,0 +1,123 @@
+"""Checkpoints of a trainer: damage, another model's, a folder in use, a kill before the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from modern_rlhf.checkpoint.store import CheckpointStore
+from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.errors import CheckpointError, OutputError
+from modern_rlhf.tracking import RunTracker, read_metrics
+from modern_rlhf.trainer.processes import Processes
+from modern_rlhf.trainer.runtime import Runtime
+from modern_rlhf.trainer.sft import SFTTrainer
+from modern_rlhf.utils.lock import RunLock, is_locked
+
+ROWS = [{"prompt": p, "response": f"{p}{p}!"} for p in "abcdef"]
+CONFIG = TrainingConfig(batch_size=2, sft_epochs=3, sft_learning_rate=1e-2, save_steps=3)
+
+
+def trainer(lm: Any, tokenizer: Any, folder: Path, *, resume: bool = False) -> SFTTrainer:
+    store, tracker = CheckpointStore(folder / "sft"), RunTracker(folder)
+    return SFTTrainer(
+        lm,
+        tokenizer,
+        train_data=ROWS,
+        config=CONFIG,
+        model_config=ModelConfig(prompt_style="plain"),
+        runtime=Runtime(store=store, tracker=tracker, resume=resume),
+    )
+
+
+def flat(lm: Any) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in lm.parameters()])
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
+def test_the_previous_checkpoint_serves_when_the_newest_is_damaged(
+    tiny_llama: Callable[..., Any],
+    byte_tokenizer: Any,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = trainer(tiny_llama(), byte_tokenizer, tmp_path)
+    assert first.train().steps == 9
+    weights, lines = flat(first.lm), read_metrics(tmp_path / "metrics.jsonl")
+    assert CheckpointStore(tmp_path / "sft").steps() == [6, 9]
+    damage(tmp_path / "sft" / "checkpoint-9" / "optimizer.safetensors")
+    again = trainer(tiny_llama(seed=1), byte_tokenizer, tmp_path, resume=True)
+    again.train()
+    assert "optimizer.safetensors" in caplog.text and "checkpoint-6" in caplog.text
+    assert torch.equal(flat(again.lm), weights)
+    assert read_metrics(tmp_path / "metrics.jsonl") == lines
+
+
+def test_the_checkpoint_of_another_model_is_refused_by_name(
+    tiny_llama_config: Any, tiny_llama: Callable[..., Any], byte_tokenizer: Any, tmp_path: Path
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    trainer(tiny_llama(), byte_tokenizer, tmp_path).train()
+    tiny_llama_config.intermediate_size = 48
+    other = LlamaForCausalLM(tiny_llama_config)
+    with pytest.raises(CheckpointError, match="another model.*mlp"):
+        trainer(other, byte_tokenizer, tmp_path, resume=True).train()
+
+
+def test_a_folder_in_use_is_refused_and_given_back(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any, tmp_path: Path
+) -> None:
+    built = trainer(tiny_llama(), byte_tokenizer, tmp_path)
+    with RunLock(tmp_path / "sft"), pytest.raises(OutputError, match="process"):
+        built.train()
+    assert not (tmp_path / "metrics.jsonl").exists()
+    built.train()
+    assert is_locked(tmp_path / "sft") is False
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    trainer(tiny_llama(), byte_tokenizer, whole).train()
+    first = trainer(tiny_llama(), byte_tokenizer, broken)
+    first.runtime.tracker.log("other", 1, {"loss": 1.0})  # type: ignore[union-attr]
+    accumulate = first.accumulate
+
+    def dies(examples: Any) -> dict[str, float]:
+        if len(read_metrics(broken / "metrics.jsonl")) == 3:
+            raise KeyboardInterrupt
+        return accumulate(examples)
+
+    monkeypatch.setattr(first, "accumulate", dies)
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    assert CheckpointStore(broken / "sft").steps() == []
+    trainer(tiny_llama(), byte_tokenizer, broken, resume=True).train()
+    lines = read_metrics(broken / "metrics.jsonl")
+    assert lines[0]["stage"] == "other"  # what was there before stays
+    assert lines[1:] == read_metrics(whole / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 7])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_shares_cover_everything_once(number: int, count: int) -> None:
+    shares = [Processes(rank=r, count=count, device="cpu").share(number) for r in range(count)]
+    assert [i for share in shares for i in share] == list(range(number))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
