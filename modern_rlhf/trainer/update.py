@@ -271,9 +271,13 @@ class Updater:
         self._accumulate_answers(rows, sums, "sft_loss", self.training.ppo_sft_coef)
 
     def imitate(self, memory: BestAnswers) -> dict[str, float]:
-        """`self_imitation_steps` optimiser steps of `batch_size` answers; the mean loss, the memory."""
+        """`self_imitation_steps` optimiser steps of `batch_size` answers; the mean loss, the memory.
+
+        There is no step while there are fewer answers than processes to share them.
+        """
         training, sums, done = self.training, MetricSums(), 0
-        while done < training.self_imitation_steps and len(memory) and not self._cap_reached():
+        steps = training.self_imitation_steps if len(memory) >= self.runtime.processes.count else 0
+        while done < steps and not self._cap_reached():
             drawn = memory.draw(training.batch_size, seed=training.seed, step=self.optimizer_steps)
             rows = [(self.parts.prompt_ids[p], a.response_ids, a.surplus) for p, a in drawn]
             self._accumulate_answers(rows, sums, "imitation_loss", 1.0)
