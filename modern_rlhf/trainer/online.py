@@ -3,8 +3,7 @@
 Each step of this loop is one rollout and the updates on it:
   1. draw prompts, sample G responses each, score the texts             (rollout.collect)
   2. log-probs of policy and reference, values, all without gradient     (fill_log_probs)
-     Each process does 1 and 2 for its share of the prompts; then all episodes are put together, and
-     every process knows the whole rollout from there on.
+     Each process does 1 and 2 for its share of the prompts, and knows the whole rollout after it.
   3. scores: running normalisation, clip, missing-EOS rule               (shape_scores)
   4. advantages, as the algorithm's row says                             (algorithms.ALGORITHMS)
   5. `ppo_epochs` passes in fresh permutations, an optimiser step a mini-batch (update.Updater);
@@ -210,8 +209,9 @@ class OnlineLoop:
     def rollout(self, step: int) -> RolloutBatch:
         """Sample and score this process's share of the step's episodes."""
         parts, training, processes = self.parts, self.training, self.runtime.processes
-        count, drawn = self.prompts_per_rollout, self._drawn(step)
-        chosen = [drawn[i] for i in (mine := processes.share(count))]
+        count = self.prompts_per_rollout
+        mine = processes.share(count)
+        chosen = self._drawn(step)[mine.start : mine.stop]
         with self.runtime.whole_weights():
             parts.engine.sync()
             batch = collect(
