@@ -110,7 +110,8 @@ def ours(job: str, model: str, save: Path, device: str) -> dict[str, float]:
     seconds = time.perf_counter() - began
     if job == "sft":
         trainer.save_model(save)
-    return {"seconds": seconds, "steps": result.steps, "length": statistics.fmean(lengths or [0])}
+    updates = trainer.loop.updater.optimizer_steps if job == "grpo" else result.steps
+    return {"seconds": seconds, "steps": updates, "length": statistics.fmean(lengths or [0])}
 
 
 def theirs(job: str, model: str, save: Path, device: str) -> dict[str, float]:

@@ -170,12 +170,9 @@ class OnlineLoop:
             batch.credited = executed_tokens(batch, self.parts.tokenizer)
             advantages, scores = self.advantages(batch)
             sums = MetricSums()
+            beta = self.kl_controller.value
             updates = self.updater.update(
-                batch,
-                advantages,
-                step=step,
-                kl_coefficient=self.kl_controller.value,
-                sums=sums,
+                batch, advantages, step=step, kl_coefficient=beta, sums=sums
             )
             if training.self_imitation_steps:
                 self.memory.add_rollout(batch, scores, self._drawn(step))
@@ -183,9 +180,10 @@ class OnlineLoop:
             metrics = self.metrics(batch, advantages, scores, sums, updates, rate)
             self.kl_controller.update(metrics["kl"], len(batch))
             step += 1
-            if self.runtime.tracker is not None:
-                rows = rollout_rows(batch, advantages.advantages, training.algorithm, step)
-                self.runtime.tracker.log_rollouts(rows)
+            if tracker := self.runtime.tracker:
+                tracker.log_rollouts(
+                    rollout_rows(batch, advantages.advantages, training.algorithm, step)
+                )
             check_kl(metrics["kl"], training.abort_kl, step=step)
             go_on = self.keeper.after_step(
                 step,
