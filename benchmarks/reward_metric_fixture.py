@@ -13,6 +13,7 @@ Prints Pearson and Spearman beside chrF's, with the 95% interval of the differen
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -90,17 +91,28 @@ def frozen_scores(
 
 
 def trained_scores(
-    ratings: list[Rating], folds: list[set[str]], arguments: argparse.Namespace
+    ratings: list[Rating], folds: list[set[str]], arguments: argparse.Namespace, cache: str
 ) -> np.ndarray:
+    """Scores by fold; with `--cache` a fold that an interrupted run finished is read, not trained again."""
     scores = np.zeros(len(ratings))
-    for fold in folds:
-        model = build(arguments)
+    for number, fold in enumerate(folds):
+        decides = {
+            k: str(v) for k, v in vars(arguments).items() if k not in ("cache", "output", "only")
+        }
+        content = json.dumps([decides, number, [r.prompt for r in ratings]])
+        kept = Path(cache) / f"fold-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npy"
         inside = [i for i, r in enumerate(ratings) if r.group_id in fold]
         outside = [r for r in ratings if r.group_id not in fold]
+        if kept.is_file():
+            scores[inside] = np.load(kept)
+            continue
+        model = build(arguments)
         train_backbone(model, outside, arguments)
         scores[inside] = model.score(
             [ratings[i].prompt for i in inside], [ratings[i].response for i in inside]
         )
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.save(kept, scores[inside])
         print(
             "fold done", correlation(scores[inside], [ratings[i].scores["overall"] for i in inside])
         )
@@ -195,10 +207,8 @@ def main() -> None:
             if arguments.only not in (None, key):
                 continue
             ratings = as_ratings(rows, with_reference=key == "with")
-            if arguments.train_backbone:
-                scores = trained_scores(ratings, folds, arguments)
-            else:
-                scores = frozen_scores(ratings, folds, arguments, arguments.cache or temporary)
+            method = trained_scores if arguments.train_backbone else frozen_scores
+            scores = method(ratings, folds, arguments, arguments.cache or temporary)
             low, high = difference_interval(scores, chrf, grades, items)
             found = correlation(scores, grades)
             found["gain_over_chrf"] = [found["pearson"] - report["chrf"]["pearson"], low, high]

@@ -59,7 +59,7 @@ class RewardTrainer:
         pairs: `PreferencePair`s, dicts with prompt/chosen/rejected, or a `datasets.Dataset`.
         ratings: `Rating`s. Either may be empty, not both.
         config: the reward section (epochs over cached features, batch size, heads).
-        training: seed, learning rate of the heads, epochs when the backbone trains.
+        training: seed, learning rates of heads and backbone, epochs when the backbone trains.
         cache_folder: where features of a frozen backbone are kept; None keeps them in memory.
         validation_fraction: share of the questions held out for the report, with people's judgements.
 
@@ -128,7 +128,10 @@ class RewardTrainer:
         self.rating_sampler = EpochSampler(max(1, len(self.train_ratings)), seed=training.seed + 1)
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         self.backbone_parts = [p for p in model.backbone.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer([(self.trainable, training.reward_learning_rate)], training)
+        groups = [(list(model.heads.parameters()), training.reward_learning_rate)]
+        if self.backbone_parts:
+            groups.append((self.backbone_parts, training.reward_backbone_learning_rate))
+        self.optimizer = make_optimizer(groups, training)
         self.keeper = Keeper(
             stage="reward",
             training=training,

@@ -196,6 +196,7 @@ def test_a_phone_sized_window_needs_no_sideways_scrolling(browser, serving):
     begin(browser, url)
     browser.screen(360)
     browser.open(f"{url}rate")
+    browser.wait("document.readyState === 'complete' && innerWidth === 360")
     width = browser.run("return [document.documentElement.scrollWidth, innerWidth]")
     assert width == [360, 360]
     tops = browser.run(

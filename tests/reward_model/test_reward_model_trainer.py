@@ -96,7 +96,10 @@ def test_the_recipe_of_chosen_rejected_files(
         freeze_backbone=False, max_length=256,
     )  # fmt: skip
     before = [p.detach().clone() for p in model.backbone.parameters()]
-    trainer = RewardTrainer(model, pairs=pairs, config=CONFIG, training=TRAINING)
+    training = dataclasses.replace(TRAINING, reward_backbone_learning_rate=2e-3)
+    trainer = RewardTrainer(model, pairs=pairs, config=CONFIG, training=training)
+    rates = [(len(group["params"]), group["peak_lr"]) for group in trainer.optimizer.param_groups]
+    assert rates == [(2, 5e-3), (len(before), 2e-3)]  # the heads', the backbone's
     assert 4 <= len(trainer.validation_pairs) <= 20
     trainer.train()
     moved = [
