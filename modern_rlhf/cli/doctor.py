@@ -65,15 +65,9 @@ def torch_lines() -> Iterator[str]:
 
 def sandbox_lines() -> Iterator[str]:
     """What the sandbox for generated code holds against here, probed, not guessed."""
-    from modern_rlhf.errors import SandboxError
-    from modern_rlhf.sandbox.executor import SandboxExecutor
+    from modern_rlhf.sandbox.doctor import examine
 
-    try:
-        with SandboxExecutor(workers=1) as executor:
-            lines = executor.report.lines()
-    except SandboxError as error:
-        lines = [f"does not start: {error}"]
-    for line in lines:
+    for line in examine().lines():
         yield f"sandbox         {line}"
 
 

@@ -1,8 +1,8 @@
 """What the sandbox really holds on this machine, found by trying it from the inside.
 
 `runtime/probes.py` runs in a confined child at each start of an executor and attempts what must not
-work. The level claimed is the highest whose probes were all refused, whatever mechanisms were
-switched on.
+work. The level claimed is that of the layers that were built, lowered to the highest whose probes were
+all refused.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class SandboxReport:
 
     Attributes:
         level: 0, 1 or 2; -1 when no program can be run at all.
-        holds: what was attempted and refused.
-        gaps: what got through or could not be had, with the reason.
+        holds: what was attempted and refused (what a platform does not have is in neither list).
+        gaps: what got through, or could not be built, with the reason.
     """
 
     level: int
@@ -75,14 +75,15 @@ class SandboxReport:
 
 
 def examine(**options: Any) -> SandboxReport:
-    """Start an executor with these options, take its report, close it. Never raises.
+    """Start an executor with these options, take its report, close it.
 
-    Options are those of `SandboxExecutor`; one worker unless told otherwise.
+    Options are those of `SandboxExecutor`; one worker unless told otherwise. An executor that does not
+    start is a report of level -1 whose gap says why.
     """
     from modern_rlhf.sandbox.executor import SandboxExecutor
 
     try:
         with SandboxExecutor(**{"workers": 1, **options}) as executor:
             return executor.report
-    except SandboxError as error:
+    except (SandboxError, OSError) as error:
         return SandboxReport(level=-1, gaps=(str(error),))

@@ -95,11 +95,11 @@ def check_prompts(
     for key, task in tasks.items():
         if key not in known and key[:16] in shipped():
             known[key] = Finding(key, task.task_id, "auto")
-    new = [task for key, task in tasks.items() if key not in known]
+    new = [key for key in tasks if key not in known]
     findings: Mapping[str, Finding] = known
     if new:
         findings = calibrate(
-            new, executor, known=known, timeout=timeout, progress=progress
+            list(tasks.values()), executor, known=known, timeout=timeout, progress=progress
         ).findings
         _save(path, findings)
     kept: list[Prompt] = []
@@ -151,6 +151,7 @@ def _load(path: Path) -> dict[str, Finding]:
 
 def _save(path: Path, findings: Mapping[str, Finding]) -> None:
     merged = {**_load(path), **findings}  # another run may have written meanwhile
+    merged = {key: found for key, found in merged.items() if key[:16] not in shipped()}
     newest = dict(list(merged.items())[-_MOST:])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ def born(pid: int) -> str:
 
 def survivors(family: list[tuple[int, str]]) -> list[int]:
     """Who of the family still runs after a while; a zombie nobody reaped counts as gone."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90  # of a machine that may be very busy
     left = [pid for pid, start in family]
     while left and time.monotonic() < deadline:
         left = [pid for pid, start in family if start and born(pid) == start and role(pid)]
@@ -163,7 +163,7 @@ def test_a_killed_helper_costs_at_most_what_was_in_flight(victim: str) -> None:
         time.sleep(0.2)
         killed = next(pid for pid in descendants(os.getpid()) if role(pid) == victim)
         os.kill(killed, signal.SIGKILL)
-        thread.join(timeout=120)
+        thread.join(timeout=240)
         assert not thread.is_alive() and len(results) == 30
         lost = [result for result in results if result.verdict != "pass"]
         assert len(lost) <= 1 and all(result.verdict == "infra_error" for result in lost)
@@ -225,7 +225,7 @@ def test_a_killed_trainer_takes_everything_along(tmp_path: Path) -> None:
     trainer.kill()
     trainer.wait()
     assert survivors(family) == []
-    deadline = time.monotonic() + 10  # the coordinator removes the scratch last
+    deadline = time.monotonic() + 90  # the coordinator removes the scratch last
     while os.listdir(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert os.listdir(tmp_path) == []

@@ -128,18 +128,61 @@ sys.platform = "elsewhere"
 """
 
 
+MACOS = """
+import os, selectors, signal, socket, subprocess, sys
+for name in ("waitid", "pidfd_open", "memfd_create", "sched_getaffinity", "sched_setaffinity"):
+    if hasattr(os, name):
+        delattr(os, name)
+sys.platform = "darwin"
+"""
+
+
+def strip(how: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every helper's interpreter first loses what a platform does not have."""
+    from modern_rlhf.sandbox import executor as module
+
+    real = Path(module._BOOT)
+    boot = folder / "boot.py"
+    boot.write_text(
+        how + f"__file__ = {str(real)!r}\nexec(compile(open(__file__).read(), __file__, 'exec'))\n"
+    )
+    monkeypatch.setattr(module, "_BOOT", str(boot))
+
+
+def test_a_platform_that_forks_without_linux(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS before Python 3.13 has neither `waitid` nor clocks of other processes."""
+    strip(MACOS, tmp_path, monkeypatch)
+    coded = "total = add(2, 3)\nassert abs(total - 5) < 1e-9"
+    programs = [
+        Program(ADD, TESTS), Program(ADD, coded), Program("def add(a, b): return 0", coded),
+        Program("def add(", TESTS), Program("import os\nos._exit(0)", coded),
+        Program("while True: pass", TESTS, timeout=0.3),
+        Program("import signal\nsignal.raise_signal(9)", TESTS),
+        Program("print(input())", ('{"input": "a", "output": "a"}',), mode="stdio"),
+    ]  # fmt: skip
+    with SandboxExecutor(workers=2) as executor:
+        assert executor.layer == 0 and any("darwin" in gap for gap in executor.report.gaps)
+        verdicts = [result.verdict for result in executor.run(programs)]
+    assert verdicts == ["pass", "pass", "fail", "syntax", "crash", "timeout", "crash", "pass"]
+
+
+def test_without_fork_or_clocks_the_kernels_limit_is_a_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strip(MACOS, tmp_path, monkeypatch)
+    with SandboxExecutor(workers=1, fork=False) as executor:
+        (result,) = executor.run([Program("while True: pass", TESTS, timeout=0.3)])
+    # SIGXCPU after 2 whole seconds of CPU time comes before the fence on wall time, 3 x 0.3 + 5 s
+    assert result.verdict == "timeout" and result.cpu_seconds > 1
+
+
 def test_a_platform_without_fork_poll_resource_and_signals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The interpreter of every helper is stripped of what Windows does not have."""
-    from modern_rlhf.sandbox import executor as module
-
-    real = Path(module._BOOT)
-    boot = tmp_path / "boot.py"
-    boot.write_text(
-        BARE + f"__file__ = {str(real)!r}\nexec(compile(open(__file__).read(), __file__, 'exec'))\n"
-    )
-    monkeypatch.setattr(module, "_BOOT", str(boot))
+    strip(BARE, tmp_path, monkeypatch)
     programs = [
         Program(ADD, TESTS), Program("def add(a, b): return 0", TESTS), Program("def add(", TESTS),
         Program(ADD, "total = add(2, 3)\nassert abs(total - 5) < 1e-9"),

@@ -1,9 +1,11 @@
 """What a zygote does to itself once and to each child: the layers of isolation, as far as they go.
 
-Layer 0: own session, parent-death signal, resource limits, no capabilities, closed descriptors, and
-an audit hook that refuses processes, sockets, ctypes and files outside (`guard.py`; it stops what
-programs commonly do, it is no boundary). Layer 1: no_new_privs + Landlock + seccomp. Layer 2: also
-namespaces. What could not be had is kept as a reason, and the probes decide what is claimed.
+Every layer: own session, resource limits, closed descriptors; on Linux also no_new_privs, no capability
+left, and death with the parent (by signal, or with the pid namespace). Layer 0 adds an audit hook that
+refuses processes, sockets, ctypes and files outside (`guard.py`; it stops what programs commonly do, it
+is no boundary), and the seccomp filter where only Landlock is missing. Layer 1: Landlock and seccomp.
+Layer 2: namespaces and seccomp, and Landlock where there is one. What could not be had is kept as a
+reason, and the probes decide what is claimed.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ def limit(name: str, soft: int, hard: int | None = None) -> None:
 
 
 def _drop_bounds(libc: ctypes.CDLL) -> None:
-    """No exec of this process or a child can bring a capability back."""
+    """No exec of this process or a child can bring a capability back (with no_new_privs)."""
     for number in range(64):
         if libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number)):
             break
@@ -118,8 +120,10 @@ class Confinement:
         self.rules = -1
 
     def settle(self, libc: ctypes.CDLL | None, *, file_mb: int) -> None:
-        """Confine this process as far as it can still do its work: fork, kill, empty the
-        scratch."""
+        """Confine this process as far as it can still do its work: fork, kill, empty the scratch.
+
+        The limits on CPU time and address space are set by the child itself, whose job names them.
+        """
         limit("RLIMIT_CORE", 0)
         limit("RLIMIT_FSIZE", file_mb << 20)
         limit("RLIMIT_NOFILE", OPEN_FILES)
