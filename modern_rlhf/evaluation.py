@@ -263,6 +263,8 @@ class Evaluator:
                 rates, codes = self._sampled_rates(items, texts, sampled)
                 extra_items |= rates
                 hack_watch = self._watch(engine, tokenizer, report.predictions + codes)
+                rate = report["pass_at_1"].value if "pass_at_1" in report else None
+                hack_watch["pass_rate"] = rate
             if kl_to is not None:
                 repeated = [ids for ids in prompt_ids for _ in range(sampled)]
                 ratios = self._log_ratios(lm, kl_to, tokenizer, repeated, drawn)
@@ -371,6 +373,7 @@ class Evaluator:
             repeated,
         )
         return {
+            "mean_length": sum(map(len, codes)) / max(1, len(codes)),
             "signatures": shares(codes),
             "impossible_pass_rate": found["pass_at_1"].value,
         }

@@ -151,6 +151,8 @@ class ModernRLHFPipeline:
                 workspace.data.prompts = prompts_from_rows(train)
             if eval is not None:
                 workspace.data.validation.items[:] = prompts_from_rows(eval)
+            if train is not None or eval is not None:
+                workspace.check_tasks()
             return self._run_stage(workspace, "rlhf", self.algorithm, stages.run_rlhf)
 
     def evaluate_model(self, model: str | None = None) -> PolicyEvaluation:
@@ -279,6 +281,9 @@ class ModernRLHFPipeline:
         results = training_results(
             self.config, self.algorithm, found, comparisons, records, workspace.data
         )
+        hacking = results["honesty_assessment"].get("reward_hacking", {}).get("evidence", {})
+        for alarm in hacking.get("alarms", ()):
+            workspace.say(f"reward hacking: {alarm}")
         root = self.artifacts.root
         write_json(root / "training_results.json", results, SCHEMA)
         write_json(

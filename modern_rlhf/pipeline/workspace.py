@@ -138,7 +138,11 @@ class Workspace:
         parts: list[tuple[Any, float]] = [
             (SyntaxReward(), section.syntax_reward_weight),
             (
-                ExecutionReward(self.executor, kind=section.execution_kind),
+                ExecutionReward(
+                    self.executor,
+                    kind=section.execution_kind,
+                    trace_credit=section.execution_trace_credit,
+                ),
                 section.execution_reward_weight,
             ),  # type: ignore[arg-type]
             (SemanticReward(kind=section.semantic_kind), section.semantic_reward_weight),  # type: ignore[arg-type]
