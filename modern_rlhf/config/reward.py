@@ -51,6 +51,9 @@ class RewardConfig:
     execution_reward_weight: float = option(0.3, "composite weight", low=0.0)
     semantic_reward_weight: float = option(0.3, "composite weight", low=0.0)
     human_preference_weight: float = option(0.2, "composite weight", low=0.0)
+    syntax_partial_credit: bool = option(
+        True, "up to 0.5 for the share of lines before the first syntax error"
+    )
     execution_kind: str = option(
         "graded", "how tests become a number", choices=("all", "fraction", "graded")
     )

@@ -136,7 +136,10 @@ class Workspace:
         """The composite reward of the configuration, with the learned part where there is one."""
         section = self.config.reward
         parts: list[tuple[Any, float]] = [
-            (SyntaxReward(), section.syntax_reward_weight),
+            (
+                SyntaxReward(partial_credit=section.syntax_partial_credit),
+                section.syntax_reward_weight,
+            ),
             (
                 ExecutionReward(
                     self.executor,

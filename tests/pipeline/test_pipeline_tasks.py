@@ -86,9 +86,13 @@ def test_the_executor_has_the_limits_of_the_configuration(monkeypatch: pytest.Mo
     assert given == {"workers": 3, "timeout": 1.5, "memory_mb": 256, "min_layer": 1}
 
 
-def test_trace_credit_is_a_field_of_the_configuration() -> None:
+def test_fields_of_the_configuration_reach_the_rewards() -> None:
     made = workspace([], [], ScriptedExecutor(judge))
     for wanted in (False, True):
         made.config.reward.execution_trace_credit = wanted
-        parts = {reward.name: reward for reward, _ in made.reward(None).components}
-        assert parts["execution"].trace_credit is wanted  # type: ignore[attr-defined]
+        made.config.reward.syntax_partial_credit = wanted
+        made.config.reward.execution_kind = "all" if wanted else "fraction"
+        parts: Any = {reward.name: reward for reward, _ in made.reward(None).components}
+        assert parts["execution"].trace_credit is wanted
+        assert parts["syntax"].partial_credit is wanted
+        assert parts["execution"].kind == ("all" if wanted else "fraction")
