@@ -34,7 +34,7 @@ from modern_rlhf.rewards.base import Reward, RewardBatch
 from modern_rlhf.rollout.collect import decode_response
 from modern_rlhf.rollout.engine import HuggingFaceEngine
 from modern_rlhf.rollout.resumable import ROWS_AT_ONCE, generate_in_parts
-from modern_rlhf.rollout.types import Generation
+from modern_rlhf.rollout.types import Generation, Share
 from modern_rlhf.sandbox.hack_watch import impossible_tasks, shares
 from modern_rlhf.trainer.inputs import stop_ids
 from modern_rlhf.trainer.loop import micro_batches
@@ -234,10 +234,16 @@ class Evaluator:
             max_rows=ROWS_AT_ONCE,
         )
 
+        # Each process answers its share of the items; the main one measures all of them.
+        processes = self.runtime.processes
+        mine = processes.share(len(prompt_ids))
+        if keep is not None and processes.count > 1:
+            keep = keep.with_name(f"{keep.stem}-{processes.rank}-of-{processes.count}{keep.suffix}")
+
         def answer(samples: int, temperature: float) -> list[Generation]:
-            return generate_in_parts(
+            part = generate_in_parts(
                 engine,
-                prompt_ids,
+                [prompt_ids[place] for place in mine],
                 samples_per_prompt=samples,
                 max_new_tokens=self.max_response_tokens,
                 temperature=temperature,
@@ -245,10 +251,34 @@ class Evaluator:
                 keep=keep,
                 name="sampled" if temperature else "greedy",
                 progress=progress,
+                share=Share(mine, len(prompt_ids)),
             )
+            return [one for other in processes.gather(part) for one in other]
 
+        greedy = answer(1, 0.0)
+        drawn = answer(sampled, 1.0) if sampled else []
+        return processes.on_main(
+            lambda: self._measured(
+                measure, engine, lm, tokenizer, items, greedy, drawn, names, sampled, kl_to
+            )
+        )
+
+    def _measured(
+        self,
+        measure: ModernMetricsEvaluator,
+        engine: HuggingFaceEngine,
+        lm: Any,
+        tokenizer: Any,
+        items: EvaluationSet,
+        greedy: Sequence[Generation],
+        drawn: Sequence[Generation],
+        names: Sequence[str],
+        sampled: int,
+        kl_to: Any,
+    ) -> PolicyEvaluation:
+        """Everything that is made of the N greedy answers and the N x `sampled` drawn ones."""
         # 1. Greedy answers and every metric of them.
-        answers = self._decode(tokenizer, answer(1, 0.0))
+        answers = self._decode(tokenizer, greedy)
         report = measure.evaluate(answers, items.references, items.prompts, items.tasks)
         if PERPLEXITY in names:
             report.results[PERPLEXITY] = self._perplexity(lm, tokenizer, items)
@@ -257,7 +287,6 @@ class Evaluator:
         hack_watch: dict[str, Any] = {}
         texts: list[str] = []
         if sampled:
-            drawn = answer(sampled, 1.0)
             texts = self._decode(tokenizer, drawn)
             if any(task is not None for task in items.tasks):
                 rates, codes = self._sampled_rates(items, texts, sampled)
@@ -266,6 +295,7 @@ class Evaluator:
                 rate = report["pass_at_1"].value if "pass_at_1" in report else None
                 hack_watch["pass_rate"] = rate
             if kl_to is not None:
+                prompt_ids = self.encode(tokenizer, items.prompts)
                 repeated = [ids for ids in prompt_ids for _ in range(sampled)]
                 ratios = self._log_ratios(lm, kl_to, tokenizer, repeated, drawn)
                 extra_items["kl"] = [_mean(group) for group in _groups(ratios, sampled)]

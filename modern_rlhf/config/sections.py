@@ -148,6 +148,7 @@ class TrainingConfig:
         0.0, "probability that a label is flipped", low=0.0, high=0.5
     )
     dpo_sft_coef: float = option(0.0, "weight of an SFT term on the chosen answer", low=0.0)
+    dpo_simpo_gamma: float = option(0.5, "target margin of simpo", low=0.0)
     dpo_online: bool = option(
         False, "dpo on pairs of its own samples, ranked by the reward, instead of recorded pairs"
     )
@@ -310,6 +311,15 @@ def check_training(training: TrainingConfig) -> TrainingConfig:
         raise ConfigError(
             f"training.dpo_online belongs to algorithm = dpo, not to {training.algorithm!r}; set one"
         )
+    preferences = training.algorithm == "dpo" or training.use_dpo
+    if preferences and training.dpo_loss_type == "orpo":
+        coefficient = training.ppo_sft_coef if training.dpo_online else training.dpo_sft_coef
+        if coefficient == 0:
+            name = "ppo_sft_coef" if training.dpo_online else "dpo_sft_coef"
+            raise ConfigError(
+                "training.dpo_loss_type = 'orpo' is an SFT loss with an odds-ratio term and nothing "
+                f"without the SFT loss: set training.{name}=1"
+            )
     if "" in training.stop_strings:
         raise ConfigError("training.stop_strings holds an empty text, which would end every answer")
     compares = training.algorithm in ("rloo", "grpo") or training.dpo_online

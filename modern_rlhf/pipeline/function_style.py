@@ -47,6 +47,7 @@ TRAINERS: dict[str, Callable[..., Any]] = {
     "rloo": partial(PolicyGradientTrainer, algorithm="rloo"),
     "grpo": partial(PolicyGradientTrainer, algorithm="grpo"),
     "dpo": DPOTrainer,
+    "online_dpo": partial(PolicyGradientTrainer, algorithm="dpo"),
     "kto": KTOTrainer,
 }
 
@@ -107,7 +108,7 @@ def _config(config: ModernRLHFConfig | Mapping[str, Any] | str | Path) -> Modern
 
 
 def create_trainer(kind: str, *args: Any, **kwargs: Any) -> Any:
-    """A trainer by name: sft, reward, ppo, reinforce, rloo, grpo, dpo or kto.
+    """A trainer by name: sft, reward, ppo, reinforce, rloo, grpo, dpo, online_dpo or kto.
 
     Raises:
         ConfigError: unknown kind.

@@ -21,11 +21,11 @@ import torch
 
 from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
 from modern_rlhf.errors import ConfigError, StopRequested
-from modern_rlhf.evaluation import PolicyEvaluation, compare
+from modern_rlhf.evaluation import PolicyEvaluation
 from modern_rlhf.pipeline import plan, stages
 from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts
 from modern_rlhf.pipeline.data import RunData, load_run_data
-from modern_rlhf.pipeline.results import training_results, write_run_samples
+from modern_rlhf.pipeline.results import paired_differences, training_results, write_run_samples
 from modern_rlhf.pipeline.session import Session, resolved
 from modern_rlhf.pipeline.workspace import Workspace, folder_of
 from modern_rlhf.report.build import build_report
@@ -192,7 +192,7 @@ class ModernRLHFPipeline:
             found.append(("sft", "sft", stages.run_sft))
             if reward.use_custom_reward:
                 found.append(("reward", "reward_model", stages.run_reward))
-        if self.algorithm in OFFLINE_ALGORITHMS:
+        if self.algorithm in OFFLINE_ALGORITHMS and not training.dpo_online:
             from modern_rlhf.pipeline.offline import run_offline
 
             found.append(("rlhf", self.algorithm, run_offline))
@@ -208,22 +208,27 @@ class ModernRLHFPipeline:
         run: Callable[[Workspace], dict[str, Any]],
     ) -> dict[str, Any]:
         """Run a stage unless it is finished; logs of an abandoned attempt are cut off first."""
-        artifacts, tracker = self.artifacts, workspace.tracker
-        done = artifacts.done(folder)
+        artifacts, tracker, processes = self.artifacts, workspace.tracker, workspace.processes
+        done = processes.on_main(lambda: artifacts.done(folder))
         if done is not None:
             workspace.say(f"{name}: already finished in {artifacts.stage(folder)}, kept")
             return done
-        if tracker is not None:
+        if tracker is not None and processes.is_main:
             if self.resume and not list(artifacts.stage(folder).glob("checkpoint-*")):
                 tracker.truncate_to(artifacts.offsets())
             else:
                 artifacts.set_offsets(artifacts.offsets() if self.resume else tracker.offsets())
             tracker.status(state="running", stage=name, message=f"stage {name}")
         _seed_global_generators(self.config.training.seed)
-        record = run(workspace)
-        artifacts.finish(folder, record)
-        if tracker is not None:
-            artifacts.set_offsets(tracker.offsets())
+        found = run(workspace)
+
+        def finish() -> dict[str, Any]:
+            artifacts.finish(folder, found)
+            if tracker is not None:
+                artifacts.set_offsets(tracker.offsets())
+            return found
+
+        record = processes.on_main(finish)
         workspace.say(
             f"{name}: {record['steps']} steps in {record['seconds']:.0f} s, "
             f"{record['tokens_per_second']:.0f} tokens/s, peak {record['peak_memory_mb'] or 0:.0f} MB"
@@ -240,7 +245,7 @@ class ModernRLHFPipeline:
         return models
 
     def _evaluate(self, workspace: Workspace, records: dict[str, Any]) -> dict[str, Any]:
-        """Evaluate every model, write results, samples, plots and page, print the table."""
+        """Evaluate every model, each process its share of the items, and write what follows."""
         began = time.monotonic()
         if workspace.tracker is not None:
             workspace.tracker.status(state="running", stage="evaluate", message="evaluation")
@@ -255,29 +260,31 @@ class ModernRLHFPipeline:
                 kl_to=start if name == "rlhf" else None,
                 items=workspace.data.evaluation,
             )
-            if self.stop.requested:
+            if workspace.processes.any(self.stop.requested):
                 raise StopRequested("stopped by request during evaluation; --resume goes on")
-        for stage_name, folder in (
-            ("sft", "sft"),
-            ("reward", "reward_model"),
-            ("rlhf", self.algorithm),
-        ):
+        seconds = round(time.monotonic() - began, 2)
+        return workspace.processes.on_main(
+            lambda: self._conclude(workspace, records, models, found, seconds)
+        )
+
+    def _conclude(
+        self,
+        workspace: Workspace,
+        records: dict[str, Any],
+        models: dict[str, str],
+        found: dict[str, PolicyEvaluation],
+        seconds: float,
+    ) -> dict[str, Any]:
+        """Write results, samples, plots and page from the evaluations; print the table."""
+        folders = {"sft": "sft", "reward": "reward_model", "rlhf": self.algorithm}
+        for stage_name, folder in folders.items():
             kept = self.artifacts.done(folder)
             if kept is not None:
                 records.setdefault(stage_name, kept)
-        records["evaluate"] = {"seconds": round(time.monotonic() - began, 2)}
-        splits = workspace.data.evaluation.splits
-        comparisons = {
-            f"{after} - {before}": compare(
-                found[before],
-                found[after],
-                splits=splits,
-                samples=self.config.evaluation.bootstrap_samples,
-                seed=self.config.training.seed,
-            )
-            for before, after in (("base", "sft"), ("sft", "rlhf"), ("base", "rlhf"))
-            if before in found and after in found
-        }
+        records["evaluate"] = {"seconds": seconds}
+        comparisons = paired_differences(
+            self.config, found, splits=workspace.data.evaluation.splits
+        )
         results = training_results(
             self.config, self.algorithm, found, comparisons, records, workspace.data
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modern_rlhf.config.sections import ModernRLHFConfig
-from modern_rlhf.evaluation import EvaluationSet, PolicyEvaluation
+from modern_rlhf.evaluation import EvaluationSet, PolicyEvaluation, compare
 from modern_rlhf.honesty import assess
 from modern_rlhf.metrics.trivial import trivial_baselines
 from modern_rlhf.pipeline.data import RunData
@@ -20,6 +20,23 @@ SHOWN_SAMPLES = 20
 def targets_of(config: ModernRLHFConfig) -> dict[str, float]:
     """The target of every metric that has one."""
     return {name: float(getattr(config.evaluation, f"target_{name}")) for name in TARGETS}
+
+
+def paired_differences(
+    config: ModernRLHFConfig, found: Mapping[str, PolicyEvaluation], *, splits: list[str]
+) -> dict[str, Any]:
+    """`sft - base`, `rlhf - sft` and `rlhf - base`, as far as the run has both."""
+    return {
+        f"{after} - {before}": compare(
+            found[before],
+            found[after],
+            splits=splits,
+            samples=config.evaluation.bootstrap_samples,
+            seed=config.training.seed,
+        )
+        for before, after in (("base", "sft"), ("sft", "rlhf"), ("base", "rlhf"))
+        if before in found and after in found
+    }
 
 
 def training_results(
@@ -46,13 +63,20 @@ def training_results(
             name: None if values[name] is None else values[name] >= target
             for name, target in targets.items()
         },
-        "honesty_assessment": assess_run(found, data),
+        "honesty_assessment": assess_run(
+            found,
+            data,
+            overlap_threshold=config.data.overlap_threshold,
+            seed=config.training.seed,
+        ),
         "stages": dict(records),
         "data": list(data.lines),
     }
 
 
-def assess_run(found: Mapping[str, PolicyEvaluation], data: RunData) -> dict[str, Any]:
+def assess_run(
+    found: Mapping[str, PolicyEvaluation], data: RunData, *, overlap_threshold: float, seed: int
+) -> dict[str, Any]:
     """The honesty checks on this run's evaluations."""
     rows = data.demonstrations
     return dict(
@@ -73,6 +97,8 @@ def assess_run(found: Mapping[str, PolicyEvaluation], data: RunData) -> dict[str
                 if "reward" in one.extra
             },
             hack_watch_by_model={name: one.hack_watch for name, one in found.items()},
+            overlap_threshold=overlap_threshold,
+            seed=seed,
         )
     )
 

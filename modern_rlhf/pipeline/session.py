@@ -16,10 +16,10 @@ from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.errors import ModernRLHFError, StopRequested
 from modern_rlhf.pipeline import plan
 from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts, claim
-from modern_rlhf.pipeline.data import load_run_data
+from modern_rlhf.pipeline.data import RunData, load_run_data
 from modern_rlhf.pipeline.workspace import LOGGER, Workspace
 from modern_rlhf.tracking import RunTracker, training_log_handler
-from modern_rlhf.trainer.runtime import StopSignal
+from modern_rlhf.trainer.runtime import Runtime, StopSignal, deterministic_kernels
 from modern_rlhf.utils.atomic import write_json
 from modern_rlhf.utils.device import DeviceChoice
 from modern_rlhf.utils.hardware import hardware_facts
@@ -54,53 +54,76 @@ class Session:
 
     def __enter__(self) -> Workspace:
         root = self.artifacts.root
+        if self.config.training.deterministic:
+            deterministic_kernels()
+        processes = Runtime(device=self.device.device, dtype=self.device.dtype).processes
         # 1. Everything that bad input can break, before the folder is touched.
         config = resolved(self.config)
         data = load_run_data(config)
         plan.check_models(config)
         data.lines.append(plan.prompt_line(plan.check_lengths(config, data)))
-        # 2. The folder: refused, or ours and locked.
-        if self.overwrite:
-            root.mkdir(parents=True, exist_ok=True)
-        else:
-            claim(root, resume=self.resume, overwrite=False)
+        # 2. The folder: refused, or ours and locked; of several processes the main one does it.
         self.lock = RunLock(root)
-        self.lock.acquire()
+        processes.on_main(self._claim)
         try:
-            if self.overwrite:
-                claim(root, resume=False, overwrite=True)
             if config.hardware.threads is not None:
                 torch.set_num_threads(config.hardware.threads)
-            write_json(
-                root / "config.json",
-                {
-                    "config": self.config.to_dict(),
-                    "versions": hardware_facts(),
-                    "seed": config.training.seed,
-                    "device": self.device.line(),
-                },
-                SCHEMA,
-            )
-            self.handler = training_log_handler(root)
-            LOGGER.addHandler(self.handler)
-            LOGGER.setLevel(logging.INFO)
+            if processes.is_main:
+                self._describe(config)
             self.workspace = Workspace(
                 config=config,
                 device=self.device,
                 artifacts=self.artifacts,
                 data=data,
-                tracker=RunTracker(root, trackers=config.trackers),
+                tracker=RunTracker(root, trackers=config.trackers, enabled=processes.is_main),
                 resume=self.resume,
                 stop=self.stop,
-                progress=self.progress,
+                progress=self.progress and processes.is_main,
             )
             assert self.workspace.tracker is not None
             self.workspace.tracker.status(state="starting", message="loading")
-            self.workspace.check_tasks()
+            self.workspace.data = processes.on_main(self._checked_data)
         except BaseException:
             self._release()
             raise
         return self.workspace
+
+    def _claim(self) -> None:
+        root = self.artifacts.root
+        assert self.lock is not None
+        if self.overwrite:
+            root.mkdir(parents=True, exist_ok=True)
+        else:
+            claim(root, resume=self.resume, overwrite=False)
+        self.lock.acquire()
+        if self.overwrite:
+            try:
+                claim(root, resume=False, overwrite=True)
+            except BaseException:
+                self.lock.release()
+                raise
+
+    def _describe(self, config: ModernRLHFConfig) -> None:
+        """config.json, and the log file of this run."""
+        root = self.artifacts.root
+        write_json(
+            root / "config.json",
+            {
+                "config": self.config.to_dict(),
+                "versions": hardware_facts(),
+                "seed": config.training.seed,
+                "device": self.device.line(),
+            },
+            SCHEMA,
+        )
+        self.handler = training_log_handler(root)
+        LOGGER.addHandler(self.handler)
+        LOGGER.setLevel(logging.INFO)
+
+    def _checked_data(self) -> RunData:
+        assert self.workspace is not None
+        self.workspace.check_tasks()
+        return self.workspace.data
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         workspace = self.workspace

@@ -160,8 +160,12 @@ def run_reward(workspace: Workspace) -> dict[str, Any]:
         report |= RewardModelEvaluator(model).evaluate(*held_out)
         if len(held_out[0]) >= TEMPERATURE_PAIRS and 0.0 < report["accuracy"]["value"] < 1.0:
             model.heads.set_temperature(report["temperature"])
-    write_json(folder / "evaluation.json", report, 1)
-    model.save_pretrained(folder / "final_model")
+
+    def keep() -> None:
+        write_json(folder / "evaluation.json", report, 1)
+        model.save_pretrained(folder / "final_model")
+
+    workspace.processes.on_main(keep)
     record = stage_record(result, time.monotonic() - began)
     record["accuracy"] = report.get("accuracy")
     return record
@@ -260,9 +264,10 @@ def run_rlhf(workspace: Workspace) -> dict[str, Any]:
     name = policy_source(workspace)
     lm, tokenizer = load_causal_lm(name, device=workspace.device.device), load_tokenizer(name)
     algorithm = "dpo" if config.training.use_dpo else config.training.algorithm
+    reward_model = load_reward_model(workspace)
     options: dict[str, Any] = {
         "prompts": workspace.data.prompts,
-        "reward": workspace.reward(load_reward_model(workspace)),
+        "reward": workspace.reward(reward_model),
         "config": config.training,
         "runtime": workspace.runtime(algorithm),
         "model_config": config.model,
@@ -271,7 +276,7 @@ def run_rlhf(workspace: Workspace) -> dict[str, Any]:
     }
     trainer: PPOTrainer | PolicyGradientTrainer
     if algorithm == "ppo":
-        trainer = PPOTrainer(lm, tokenizer, **options)
+        trainer = PPOTrainer(lm, tokenizer, reward_value=reward_model, **options)
     else:
         trainer = PolicyGradientTrainer(lm, tokenizer, algorithm=algorithm, **options)
     workspace.say(
@@ -289,8 +294,9 @@ def run_evaluation(
 ) -> PolicyEvaluation:
     """Evaluate one model on the evaluation set; an evaluation already written is read instead."""
     path = workspace.artifacts.evaluation(name)
-    if path.is_file():
-        return read_evaluation(path)
+    known = workspace.processes.on_main(lambda: read_evaluation(path) if path.is_file() else None)
+    if known is not None:
+        return known
     device = workspace.device.device
     lm, tokenizer = load_causal_lm(model, device=device), load_tokenizer(model)
     reference = load_causal_lm(kl_to, device=device) if kl_to is not None else None
@@ -299,6 +305,10 @@ def run_evaluation(
         found = evaluator.evaluate_policy(
             lm, tokenizer, items, sampled=True, kl_to=reference, progress=advance
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, found.to_dict(), 1)
+
+    def keep() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, found.to_dict(), 1)
+
+    workspace.processes.on_main(keep)
     return found

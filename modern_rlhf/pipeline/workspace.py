@@ -30,6 +30,7 @@ from modern_rlhf.rewards.syntax import SyntaxReward
 from modern_rlhf.sandbox.executor import SandboxExecutor
 from modern_rlhf.sandbox.remembered import check_prompts
 from modern_rlhf.tracking import RunTracker
+from modern_rlhf.trainer.processes import Processes
 from modern_rlhf.trainer.runtime import NeverStop, Runtime, StopSignal
 from modern_rlhf.utils.device import DeviceChoice
 
@@ -55,6 +56,11 @@ class Workspace:
         if self.progress:
             tqdm.write(text)
         LOGGER.info("%s", text)
+
+    @property
+    def processes(self) -> Processes:
+        """All processes of this run; only the main one writes files."""
+        return self.runtime().processes
 
     @property
     def executor(self) -> SandboxExecutor:
@@ -130,6 +136,7 @@ class Workspace:
             system_prompt=config.model.system_prompt,
             tokens_per_micro_batch=config.training.tokens_per_micro_batch,
             reward=reward,
+            stop_strings=config.training.stop_strings,
         )
 
     def reward(self, model: CustomRewardModel | None) -> CompositeReward:

@@ -31,6 +31,7 @@ def generate_in_parts(
     keep: Path | None = None,
     name: str = "answers",
     progress: Callable[[int], None] | None = None,
+    share: Share | None = None,
 ) -> list[Generation]:
     """P prompts -> P x G generations in prompt order, as one `engine.generate` would give them.
 
@@ -40,10 +41,12 @@ def generate_in_parts(
         keep: file of finished parts; those that it holds under `name` are not made again. The
             generations read from it have no `log_probs`.
         progress: called with the number of generations just finished, read ones included.
+        share: which of the prompts that several processes answer together these are.
 
     Raises:
         OutputError: `keep` cannot be written.
     """
+    share = share or Share(range(len(prompts)), len(prompts))
     order = sorted(range(len(prompts)), key=lambda place: (len(prompts[place]), place))
     size = max(1, ROWS_AT_ONCE // samples_per_prompt)
     known = _read(keep, name)
@@ -61,7 +64,7 @@ def generate_in_parts(
                     temperature=temperature,
                     # Seeded anew for every part: each draws the table of all prompts, and its own rows.
                     generator=torch.Generator().manual_seed(seed) if temperature > 0 else None,
-                    share=Share(places, len(prompts)),
+                    share=Share([share.places[place] for place in places], share.total),
                 )
                 if log is not None:
                     log.append([_row(name, start, part)])

@@ -206,12 +206,17 @@ def clipped_policy_loss(inputs: PolicyLossInputs) -> tuple[Tensor, Metrics]:
 
 
 def grpo_policy_loss(inputs: PolicyLossInputs) -> tuple[Tensor, Metrics]:
-    """The clipped surrogate plus the k3 KL to the reference, as published."""
+    """The clipped surrogate plus the k3 KL to the reference.
+
+    Deviation from 2402.03300, which differentiates k3 as it stands: the ratio is put in front of it
+    (D32), without which its gradient is that of KL(reference || policy), another optimum.
+    """
     loss, metrics = clipped_policy_loss(inputs)
     if inputs.kl_coefficient > 0:
         kl, _ = kl_penalty(
             log_probs=inputs.log_probs,
             ref_log_probs=inputs.ref_log_probs,
+            old_log_probs=inputs.old_log_probs,
             mask=inputs.mask,
             kind="k3",
             how=inputs.how,  # type: ignore[arg-type]

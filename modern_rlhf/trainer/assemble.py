@@ -15,6 +15,7 @@ from modern_rlhf.rewards.base import Reward
 from modern_rlhf.rollout.engine import HuggingFaceEngine
 from modern_rlhf.rollout.types import GenerationEngine
 from modern_rlhf.trainer.inputs import (
+    recompute_activations,
     resolve_model_and_tokenizer,
     resolve_reward,
     stop_ids,
@@ -33,15 +34,16 @@ def assemble(
     training: TrainingConfig,
     runtime: Runtime,
     model_config: ModelConfig,
-    build: Callable[[Any], tuple[Policy, ValueModel | None]],
+    build: Callable[[Any, Any], tuple[Policy, ValueModel | None]],
     reference: Any = None,
     engine: GenerationEngine | None = None,
     sft_data: Any = (),
 ) -> OnlineParts:
     """Everything an `OnlineLoop` moves, built from what a user hands over.
 
-    `build` makes policy and value network of the loaded LM. The reference is a frozen copy of the
-    policy as given, the model passed as `reference`, or, under LoRA, the policy without adapters.
+    `build` makes policy and value network of the loaded LM and its tokenizer. The reference is a
+    frozen copy of the policy as given, the model passed as `reference`, or, under LoRA, the policy
+    without adapters.
 
     Raises:
         DataError: no prompt fits `max_prompt_tokens`. ConfigError, ModelError: unusable arguments.
@@ -86,7 +88,8 @@ def assemble(
         frozen = Policy(copy.deepcopy(lm))
     if model_config.use_lora:
         lm = with_lora(lm, model_config, seed=training.seed, runtime=runtime)
-    policy, value_model = build(lm)
+    recompute_activations(lm, training)
+    policy, value_model = build(lm, tokenizer)
     sampler = engine or HuggingFaceEngine(
         lm.to(runtime.device),
         eos_ids=stop_ids(lm, tokenizer),

@@ -21,7 +21,11 @@ from modern_rlhf.losses.preference import KINDS, preference_loss
 from modern_rlhf.losses.sft import sft_loss
 from modern_rlhf.models.forward import Policy
 from modern_rlhf.trainer.answers import AnswerRow, encode_answers, reference_sums, sequences_of
-from modern_rlhf.trainer.inputs import resolve_model_and_tokenizer, with_lora
+from modern_rlhf.trainer.inputs import (
+    recompute_activations,
+    resolve_model_and_tokenizer,
+    with_lora,
+)
 from modern_rlhf.trainer.keeper import Keeper
 from modern_rlhf.trainer.loop import (
     EpochSampler,
@@ -70,6 +74,7 @@ class DPOTrainer:
         pairs = pairs_from_rows(train_data)
         self.chosen, self.rejected, kept = self._encode(pairs, settings)
         self.weights = torch.tensor([float(pairs[i].weight) for i in kept])
+        recompute_activations(self.lm, training)
         policy = Policy(self.lm)
         policy.to(runtime.device)
         self.reference: dict[str, torch.Tensor] = {}
@@ -207,6 +212,7 @@ class DPOTrainer:
                 rejected_lengths=sequences.response_lengths[count:],
                 beta=training.dpo_beta,
                 label_smoothing=training.dpo_label_smoothing,
+                simpo_gamma=training.dpo_simpo_gamma,
                 weights=self.weights[group].to(runtime.device),
                 denominator=denominator,
                 **reference,

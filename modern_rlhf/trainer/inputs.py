@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.sections import ModelConfig, TrainingConfig
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.loading import disable_dropout, load_causal_lm, load_tokenizer
 from modern_rlhf.rewards.base import Reward
@@ -75,6 +75,16 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     if not ids:
         raise ConfigError("the tokenizer has no EOS token, so no answer could ever end; set one")
     return sorted(ids)
+
+
+def recompute_activations(lm: Any, training: TrainingConfig) -> None:
+    """`training.gradient_checkpointing`: activations are computed again in the backward pass.
+
+    Call it after adapters are on. Layers do it in train mode only; dropout is off all the same (D11).
+    """
+    if training.gradient_checkpointing:
+        lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        lm.train()
 
 
 def adapters_off(lm: Any) -> Any:

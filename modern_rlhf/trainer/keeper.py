@@ -20,7 +20,7 @@ from modern_rlhf.checkpoint.store import CheckpointStore, LoadedCheckpoint
 from modern_rlhf.config.sections import TrainingConfig
 from modern_rlhf.errors import StopRequested
 from modern_rlhf.trainer.loop import TrainResult
-from modern_rlhf.trainer.runtime import Evaluate, Runtime
+from modern_rlhf.trainer.runtime import Evaluate, Runtime, deterministic_kernels
 from modern_rlhf.utils.atomic import write_json
 from modern_rlhf.utils.lock import RunLock
 
@@ -62,6 +62,8 @@ class Keeper:
             OutputError: another run holds the folder.
         """
         store, processes = self.runtime.store, self.runtime.processes
+        if self.training.deterministic:
+            deterministic_kernels()
         if store is None:
             return loop()
         lock = RunLock(store.folder)

@@ -22,7 +22,11 @@ from modern_rlhf.errors import DataError
 from modern_rlhf.losses.kto import kto_balanced_weights, kto_kl, kto_loss
 from modern_rlhf.models.forward import Policy
 from modern_rlhf.trainer.answers import AnswerRow, encode_answers, reference_sums, sequences_of
-from modern_rlhf.trainer.inputs import resolve_model_and_tokenizer, with_lora
+from modern_rlhf.trainer.inputs import (
+    recompute_activations,
+    resolve_model_and_tokenizer,
+    with_lora,
+)
 from modern_rlhf.trainer.keeper import Keeper
 from modern_rlhf.trainer.loop import (
     EpochSampler,
@@ -89,6 +93,7 @@ class KTOTrainer:
             AnswerRow(row.prompt_ids, self.rows[(i + 1) % len(self.rows)].answer_ids)
             for i, row in enumerate(self.rows)
         ]
+        recompute_activations(self.lm, training)
         policy = Policy(self.lm)
         policy.to(runtime.device)
         self.reference = {

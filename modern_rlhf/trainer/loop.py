@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -100,19 +100,20 @@ class MetricSums:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def result(self, runtime: Runtime) -> dict[str, float]:
-        """Sums over all micro-batches and processes; each process has the same names."""
-        return self._numbers(runtime.processes.sum)
+        """Sums over all micro-batches and processes; a process without rows has no names to add."""
+        total: dict[str, float] = {}
+        for own in runtime.processes.gather(self.own()):
+            for name, value in own.items():
+                total[name] = total.get(name, 0.0) + value
+        return dict(sorted(total.items()))
 
     def own(self) -> dict[str, float]:
         """Sums over this process's micro-batches: for a loop that does the same in every process."""
-        return self._numbers(lambda stacked: stacked)
-
-    def _numbers(self, over: Callable[[Tensor], Tensor]) -> dict[str, float]:
         if not self._sums:
             return {}
         names = sorted(self._sums)
         stacked = torch.stack([self._sums[name].reshape(()) for name in names])
-        return dict(zip(names, over(stacked).tolist(), strict=True))
+        return dict(zip(names, stacked.tolist(), strict=True))
 
 
 def check_finite(value: float, *, what: str, step: int, remedy: str) -> None:

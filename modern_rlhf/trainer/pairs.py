@@ -81,23 +81,12 @@ def accumulate_pairs(
             rejected_lengths=sequences.response_lengths[n:],
             beta=training.dpo_beta,
             label_smoothing=training.dpo_label_smoothing,
+            simpo_gamma=training.dpo_simpo_gamma,
             denominator=float(len(pairs)),
         )
         runtime.backward(counts * loss)
         sums.add({"policy_loss": loss, **metrics}, scale=counts)
-    # Every process names the same metrics, also one that had no pair.
-    sums.add({name: torch.zeros(()) for name in METRICS})
     prompts = len({prompt[row] for row in rows})
     share_of_prompts = torch.tensor(len(pairs) / prompts / runtime.processes.count)
-    sums.add({"pair_share": share_of_prompts})
-
-
-METRICS = (
-    "policy_loss",
-    "rewards_chosen",
-    "rewards_rejected",
-    "rewards_margin",
-    "rewards_accuracy",
-    "log_probs_chosen",
-    "log_probs_rejected",
-)
+    # The loss is 0, not absent, where nothing could be ranked.
+    sums.add({"pair_share": share_of_prompts, "policy_loss": torch.zeros(())})

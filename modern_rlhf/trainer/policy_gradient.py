@@ -69,7 +69,7 @@ class PolicyGradientTrainer:
             training=training,
             runtime=self.runtime,
             model_config=model_config or ModelConfig(),
-            build=lambda lm: (Policy(lm), None),
+            build=lambda lm, tokenizer: (Policy(lm), None),
             reference=reference,
             engine=engine,
             sft_data=sft_data,

@@ -21,6 +21,7 @@ from modern_rlhf.config.sections import ModelConfig, TrainingConfig
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.forward import Policy, ValueModel, trunk_of
 from modern_rlhf.models.heads import linear_value_head
+from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.rewards.base import Reward
 from modern_rlhf.rollout.types import GenerationEngine
 from modern_rlhf.trainer.assemble import assemble
@@ -67,6 +68,41 @@ def make_value_parts(
     return None, ValueModel(trunk.requires_grad_(True), head)
 
 
+class RewardModelValue(nn.Module):
+    """The heads of a reward model as a value head: (N, H) hidden states -> (N, 1) calibrated scores."""
+
+    def __init__(self, heads: nn.Module) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.heads(states.float()).scores
+        return scores[:, None]
+
+
+def value_of_reward_model(model: CustomRewardModel, tokenizer: Any) -> ValueModel:
+    """A value network that starts as a copy of the reward model (D4): V(text) is the model's score.
+
+    Raises:
+        ConfigError: the reward model does not read the policy's tokens from left to right, or not the
+            last one of them.
+    """
+    problem = None
+    if model.backbone_kind != "decoder" or model.settings.pooling != "last":
+        problem = f"it is a {model.backbone_kind} with {model.settings.pooling!r} pooling"
+    elif model.heads.feature_size != model.heads.hidden_size:
+        problem = "its human head reads the second-last layer"
+    elif model.tokenizer.get_vocab() != tokenizer.get_vocab():
+        problem = "its tokenizer is not the policy's"
+    if problem is not None:
+        raise ConfigError(
+            "training.ppo_value_init = 'reward' needs a reward model that reads the policy's tokens and "
+            f"scores the last one: {problem}; use 'zero'"
+        )
+    trunk, heads = copy.deepcopy(model.backbone), copy.deepcopy(model.heads).eval()
+    return ValueModel(trunk.requires_grad_(True), RewardModelValue(heads.requires_grad_(True)))
+
+
 class PPOTrainer:
     """Trains a policy with PPO against any reward.
 
@@ -76,6 +112,7 @@ class PPOTrainer:
         reward: a `Reward`, or a function `(prompts, responses, **columns) -> list[float]`.
         config: the training section; its `algorithm` is set to `ppo`.
         reference: another reference than a frozen copy of the policy as given.
+        reward_value: the reward model that the value network starts from (`ppo_value_init`: reward).
         engine: another sampler than the built-in one.
         sft_data: demonstrations for the mixed-in SFT loss (`ppo_sft_coef`).
 
@@ -94,7 +131,7 @@ class PPOTrainer:
         runtime: Runtime | None = None,
         model_config: ModelConfig | None = None,
         reference: Any = None,
-        reward_value: ValueModel | None = None,
+        reward_value: CustomRewardModel | None = None,
         engine: GenerationEngine | None = None,
         sft_data: Any = (),
         evaluate: Evaluate | None = None,
@@ -102,8 +139,11 @@ class PPOTrainer:
         training = dataclasses.replace(config or TrainingConfig(), algorithm="ppo")
         self.runtime = runtime or Runtime()
 
-        def build(lm: Any) -> tuple[Policy, ValueModel | None]:
-            head, value_model = make_value_parts(lm, training, reward_value=reward_value)
+        def build(lm: Any, tokenizer: Any) -> tuple[Policy, ValueModel | None]:
+            start = None
+            if reward_value is not None and training.ppo_value_init == "reward":
+                start = value_of_reward_model(reward_value, tokenizer)
+            head, value_model = make_value_parts(lm, training, reward_value=start)
             return Policy(lm, value_head=head), value_model
 
         self.parts = assemble(

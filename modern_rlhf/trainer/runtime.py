@@ -9,12 +9,15 @@ given such a configuration. This file knows no algorithm, no loss and no data.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from modern_rlhf.checkpoint.store import CheckpointStore
@@ -24,6 +27,10 @@ from modern_rlhf.trainer.processes import Processes
 from modern_rlhf.trainer.sharding import cut_like, gathered, is_sharded, shard, whole
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for one that lives: the main one may be writing or judging. One that died is
+noticed at once, by its connection or by the launcher."""
 
 
 class StopSignal(Protocol):
@@ -37,6 +44,17 @@ class NeverStop:
     """The stop signal of a trainer nobody can interrupt."""
 
     requested: bool = False
+
+
+def deterministic_kernels() -> None:
+    """`training.deterministic`: kernels that give the same result every time, where torch has them.
+
+    A warning names those that do not. For the whole process, and for good; best before the first use
+    of the GPU, since cuBLAS reads its setting once.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
 
 
 Evaluate = Callable[[int, float], Mapping[str, float | None]]
@@ -72,7 +90,11 @@ class Runtime:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ConfigError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
-        self.accelerator = Accelerator(cpu=self.device == "cpu", mixed_precision="no")
+        self.accelerator = Accelerator(
+            cpu=self.device == "cpu",
+            mixed_precision="no",
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+        )
         self.sharded = is_sharded(self.accelerator, self.dtype)
         self.processes = Processes(
             rank=int(self.accelerator.process_index),
@@ -121,12 +143,12 @@ class Runtime:
             yield
 
     def shared_rows(self, rows: Sequence[int]) -> Sequence[int]:
-        """This process's part of the rows of an optimiser batch.
+        """This process's part of the rows of an optimiser batch; it may be empty.
 
         Raises:
-            ConfigError: there are fewer rows than processes.
+            ConfigError: there are fewer rows than processes that have to keep in step (FSDP).
         """
-        if len(rows) < self.processes.count:
+        if self.sharded and len(rows) < self.processes.count:
             raise ConfigError(
                 f"{len(rows)} rows an optimiser step cannot be shared by {self.processes.count} "
                 "processes: raise training.batch_size (or rollout_batch_size), or start fewer"

@@ -19,7 +19,11 @@ from modern_rlhf.data_loader.encoding import EncodedExample, encode_demonstratio
 from modern_rlhf.data_loader.rows import demonstrations_from_rows
 from modern_rlhf.losses.sft import sft_loss
 from modern_rlhf.models.forward import Policy, make_sequences
-from modern_rlhf.trainer.inputs import resolve_model_and_tokenizer, with_lora
+from modern_rlhf.trainer.inputs import (
+    recompute_activations,
+    resolve_model_and_tokenizer,
+    with_lora,
+)
 from modern_rlhf.trainer.keeper import Keeper
 from modern_rlhf.trainer.loop import (
     EpochSampler,
@@ -69,9 +73,7 @@ class SFTTrainer:
         )
         if settings.use_lora:
             self.lm = with_lora(self.lm, settings, seed=training.seed, runtime=self.runtime)
-        if training.gradient_checkpointing:
-            self.lm.gradient_checkpointing_enable()
-            self.lm.train()
+        recompute_activations(self.lm, training)
         self.encoded = encode_demonstrations(
             self.tokenizer,
             demonstrations_from_rows(train_data),

@@ -86,8 +86,8 @@ def build(kind: str, runtime: Runtime) -> Any:
     )
     lm = LlamaForCausalLM(config).eval()
     training = TrainingConfig(
-        algorithm={"sft": "ppo", "reward": "ppo", "dpo-online": "dpo"}.get(kind, kind),
-        dpo_online=kind == "dpo-online",
+        algorithm={"sft": "ppo", "reward": "ppo", "online_dpo": "dpo"}.get(kind, kind),
+        dpo_online=kind == "online_dpo",
         batch_size=2,
         sft_epochs=4,
         sft_learning_rate=1e-2,
@@ -127,9 +127,6 @@ def build(kind: str, runtime: Runtime) -> Any:
             runtime=runtime,
             validation_fraction=0.0,
         )
-    if kind == "dpo-online":
-        kind = "rloo"
-        options["algorithm"] = "dpo"
     if kind == "sft":
         rows = [{"prompt": p, "response": f"{p}{p}!"} for p in PROMPTS]
         return create_trainer("sft", lm, tokenizer, train_data=rows, **options)

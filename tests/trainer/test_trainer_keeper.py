@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from modern_rlhf.checkpoint.store import CheckpointStore
 from modern_rlhf.config.sections import ModelConfig, TrainingConfig
 from modern_rlhf.errors import CheckpointError, OutputError
+from modern_rlhf.pipeline.function_style import create_trainer
 from modern_rlhf.tracking import RunTracker, read_metrics
 from modern_rlhf.trainer.processes import Processes
 from modern_rlhf.trainer.runtime import Runtime
@@ -121,3 +124,62 @@ def test_shares_cover_everything_once(number: int, count: int) -> None:
     shares = [Processes(rank=r, count=count, device="cpu").share(number) for r in range(count)]
     assert [i for share in shares for i in share] == list(range(number))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "ppo"])
+def test_recomputed_activations_change_nothing_but_the_work(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any, kind: str
+) -> None:
+    def run(recompute: bool) -> tuple[torch.Tensor, int]:
+        lm, passes = tiny_llama(), 0
+
+        def count(*_: Any) -> None:
+            nonlocal passes
+            passes += 1
+
+        lm.model.layers[0].mlp.register_forward_pre_hook(count)
+        options: dict[str, Any] = {
+            "config": TrainingConfig(
+                algorithm="ppo" if kind == "sft" else kind,
+                total_steps=1,
+                batch_size=2,
+                rollout_batch_size=8,
+                max_response_tokens=4,
+                ppo_epochs=1,
+                sft_epochs=0.3,
+                gradient_checkpointing=recompute,
+            ),
+            "model_config": ModelConfig(prompt_style="plain"),
+        }
+        if kind == "ppo":
+            options |= {"prompts": list("abcd"), "reward": lambda p, r: [float(len(t)) for t in r]}
+        elif kind == "sft":
+            options["train_data"] = ROWS
+        else:
+            options["train_data"] = [{"prompt": "q", "chosen": "yes", "rejected": "no"}] * 4
+        create_trainer(kind, lm, byte_tokenizer, **options).train()
+        return flat(lm), passes
+
+    plain, few = run(recompute=False)
+    again, many = run(recompute=True)
+    assert torch.allclose(plain, again, atol=1e-6)
+    assert many > few
+
+
+def test_deterministic_kernels_are_switched_on(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    built = SFTTrainer(
+        tiny_llama(),
+        byte_tokenizer,
+        train_data=ROWS,
+        config=dataclasses.replace(CONFIG, deterministic=True, sft_epochs=0.3),
+    )
+    try:
+        built.train()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)

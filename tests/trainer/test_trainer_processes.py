@@ -20,7 +20,7 @@ from test_trainer_resume import assert_equal
 from modern_rlhf.checkpoint.store import CheckpointStore, LoadedCheckpoint
 
 HERE = Path(__file__).parent
-KINDS = ("sft", "reward", "dpo", "kto", "ppo", "grpo", "rloo", "reinforce", "dpo-online")
+KINDS = ("sft", "reward", "dpo", "kto", "ppo", "grpo", "rloo", "reinforce", "online_dpo")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no fork on Windows")
 
 
@@ -135,7 +135,7 @@ def test_two_processes_resume_exactly(nursery: Nursery, tmp_path: Path, kind: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sft", "dpo", "ppo", "grpo", "dpo-online"])
+@pytest.mark.parametrize("kind", ["sft", "dpo", "ppo", "grpo", "online_dpo"])
 def test_cut_weights_train_the_same_and_resume(nursery: Nursery, tmp_path: Path, kind: str) -> None:
     # FSDP2 over gloo on the CPU; its checkpoints are whole, so that one process goes on from them.
     one, two = tmp_path / "one", tmp_path / "two"
@@ -179,21 +179,23 @@ def test_a_batch_smaller_than_the_processes_is_refused(nursery: Nursery, tmp_pat
         assert "cannot be shared by 3 processes" in (tmp_path / f"output-{rank}").read_text()
 
 
-def launch(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def launch(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
             sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
             "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-            "--main_process_port", "0",
-            str(HERE / "resume_worker.py"), *options,
+            "--main_process_port", "0", *command,
         ],
-        capture_output=True, text=True, timeout=280,
+        capture_output=True, text=True, timeout=280, cwd=HERE.parents[1],
     )  # fmt: skip
+
+
+WORKER = str(HERE / "resume_worker.py")
 
 
 @pytest.mark.slow
 def test_accelerate_launch_does_the_same(nursery: Nursery, tmp_path: Path) -> None:
-    done = launch(tmp_path / "two", "sft", str(tmp_path / "two"))
+    done = launch(WORKER, "sft", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr[-3000:]
     nursery.run(1, "sft", tmp_path / "one")
     assert_same_run(tmp_path / "one", tmp_path / "two", "sft")
@@ -202,6 +204,40 @@ def test_accelerate_launch_does_the_same(nursery: Nursery, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_accelerate_launch_ends_when_a_process_dies(tmp_path: Path) -> None:
     began = time.monotonic()
-    done = launch(tmp_path, "sft", str(tmp_path), "--die-after", "4")
+    done = launch(WORKER, "sft", str(tmp_path), "--die-after", "4")
     assert done.returncode != 0 and time.monotonic() - began < 200
     assert "SIGKILL" in done.stderr or "Signal 9" in done.stderr or "exitcode  : -9" in done.stderr
+
+
+SMALLEST = """--mode cpu-test --steps 2 --set data.max_train_samples=48 --set data.max_prompts=48
+ --set training.sft_epochs=1 --set training.rollout_batch_size=16 --set data.validation_fraction=0.2
+ --set training.max_response_tokens=16 --set reward.reward_epochs=1 --set evaluation.eval_samples=8
+ --set evaluation.periodic_eval_samples=4 --set evaluation.bootstrap_samples=20 --set
+ hardware.sandbox_workers=1 --set training.mixed_precision=no"""
+
+
+@pytest.mark.slow
+def test_the_whole_job_in_two_processes_is_that_of_one(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = [sys.executable, "-m", "modern_rlhf.main", *SMALLEST.split(), "--output-dir", str(one)]
+    done = subprocess.run(
+        alone, capture_output=True, text=True, timeout=280, cwd=HERE.parents[1], check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    done = launch("-m", "modern_rlhf.main", *SMALLEST.split(), "--output-dir", str(two))
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = rows(one, "metrics.jsonl"), rows(two, "metrics.jsonl")
+    assert len(first) > 6
+    for a, b in zip(first, second, strict=True):  # each line once, evaluations among them
+        assert [a[k] for k in ("stage", "kind", "step")] == [
+            b[k] for k in ("stage", "kind", "step")
+        ]
+        if "loss" in a:
+            assert b["loss"] == pytest.approx(a["loss"], rel=1e-3)
+    for name in ("base", "sft", "rlhf"):
+        answers = [
+            json.loads((folder / "evaluations" / f"{name}.json").read_text())["answers"]
+            for folder in (one, two)
+        ]
+        assert answers[0] == answers[1] and len(answers[0]) == 8
+    assert (two / "training_results.json").exists() and (two / "report.html").exists()

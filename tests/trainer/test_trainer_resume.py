@@ -58,7 +58,7 @@ def assert_equal(first: object, second: object, where: str = "state") -> None:
         pytest.param("reinforce", marks=pytest.mark.slow),
         pytest.param("dpo", marks=pytest.mark.slow),
         pytest.param("kto", marks=pytest.mark.slow),
-        pytest.param("dpo-online", marks=pytest.mark.slow),
+        pytest.param("online_dpo", marks=pytest.mark.slow),
     ],
 )
 def test_a_kill_costs_nothing(kind: str, tmp_path: Path) -> None:
