@@ -30,7 +30,7 @@ import torch
 from modern_rlhf.data_loader.encoding import encode_prompts
 from modern_rlhf.data_loader.tasks import load_tasks
 from modern_rlhf.feedback.forms import ComparisonForm, Side
-from modern_rlhf.feedback.store import write_form
+from modern_rlhf.feedback.writing import write_form
 from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
 from modern_rlhf.records import Task
 from modern_rlhf.rollout.collect import decode_response

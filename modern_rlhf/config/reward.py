@@ -63,6 +63,9 @@ class RewardConfig:
     execution_trace_credit: bool = option(
         False, "leave tokens of lines that never ran out of the policy loss (a second, traced run)"
     )
+    semantic_model_name: str | None = option(
+        None, "encoder of semantic_kind=embedding; null = model.reward_model_name"
+    )
     execution_timeout: float = option(2.0, "CPU seconds a program may use", low=0.05)
     execution_memory_mb: int = option(512, "address space of a program", low=64)
     execution_min_layer: int = option(0, "refuse to run below this sandbox layer", low=0, high=2)

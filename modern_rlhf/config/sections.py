@@ -7,6 +7,7 @@ get the section they need; nothing writes into a config after `validate()`. No t
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,6 +172,9 @@ class DataConfig:
     )
     preferences_path: str | None = option(None, "preference pairs for the reward model or DPO")
     human_feedback_path: str | None = option("./evaluation_results_server", "human ratings")
+    rater_weights: dict[str, float] = option(
+        {}, "weight of a rater's judgements by name; others count 1, 0 leaves out"
+    )
     output_path: str = option("./modern_outputs", "where the run writes")
     conala_local_path: str = option("./conala-corpus", "CoNaLa folder")
     use_model_for_synth_feedback: bool = option(False, "let a model rate answers")
@@ -263,6 +267,9 @@ class ModernRLHFConfig:
                 "give at least one of reward.syntax_reward_weight, execution_reward_weight, "
                 "semantic_reward_weight, human_preference_weight a positive value"
             )
+        for rater, weight in self.data.rater_weights.items():
+            if not 0 <= weight < math.inf:
+                raise ConfigError(f"data.rater_weights.{rater} = {weight!r}: expected 0 or more")
         device = self.hardware.device
         if device not in ("auto", "cpu", "cuda", "mps") and not device.startswith("cuda:"):
             raise ConfigError(f"hardware.device = {device!r} is not auto, cpu, cuda, cuda:N or mps")

@@ -21,13 +21,8 @@ from typing import Any, Literal
 from modern_rlhf.errors import ModernRLHFError, OutputError
 from modern_rlhf.feedback.answers import Item, Sampler, form_key
 from modern_rlhf.feedback.forms import HIGHEST, LOWEST, TIME_FORMAT, ComparisonForm, Side
-from modern_rlhf.feedback.store import (
-    iter_records,
-    load_forms,
-    safe_name,
-    write_form,
-    write_new_json,
-)
+from modern_rlhf.feedback.store import iter_records, load_forms
+from modern_rlhf.feedback.writing import safe_name, write_form, write_new_json
 from modern_rlhf.records import ASPECTS
 
 MAX_NAME = 80

@@ -1,4 +1,4 @@
-"""Ratings on disk: reading every shape of human feedback, and writing the comparison form.
+"""Ratings on disk: reading every shape of human feedback (`writing` stores what a page submits).
 
 Three shapes may stand in one folder, one or many records a file: the comparison form, lists of
 `{id, prompt, response, rating 1..5, comment}`, and single such ratings. A 1-5 rating and a -2..2 scale
@@ -7,20 +7,17 @@ map onto each other by `rating - 3`. Hidden files (a writer's temporary ones) ar
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modern_rlhf.errors import DataError, OutputError
-from modern_rlhf.feedback.forms import TIME_FORMAT, ComparisonForm, parse_form
+from modern_rlhf.errors import DataError
+from modern_rlhf.feedback.forms import ComparisonForm, parse_form
 from modern_rlhf.records import LabelledAnswer, PreferencePair, Rating
-from modern_rlhf.utils.atomic import fsync_folder
 from modern_rlhf.utils.load_report import LoadReport, Tally, read_text, reading
 from modern_rlhf.utils.paths import resolve_path
 
@@ -53,7 +50,9 @@ class FeedbackSet:
     report: LoadReport
 
 
-def load_feedback(folder_or_file: str | os.PathLike[str]) -> FeedbackSet:
+def load_feedback(
+    folder_or_file: str | os.PathLike[str], *, rater_weights: Mapping[str, float] | None = None
+) -> FeedbackSet:
     """Read all feedback of a folder or of one file.
 
     Untouched forms (everything zero) are left out. A form of which only the slider was moved gives a
@@ -61,8 +60,12 @@ def load_feedback(folder_or_file: str | os.PathLike[str]) -> FeedbackSet:
     the slider. Where the two sides show different question texts, each rating keeps its own side's
     and the pair takes the left one's; that is counted in the notes.
 
+    Args:
+        rater_weights: weight of each rater's judgements in every loss; others count 1, 0 leaves out.
+
     Raises:
-        DataError: nothing there, a broken file or record (named), or no usable record.
+        DataError: nothing there, a broken file or record (named), or no usable record; or a rater of
+            `rater_weights` who rated nothing.
     """
     path = _local(folder_or_file)
     tally = Tally(str(folder_or_file))
@@ -86,7 +89,29 @@ def load_feedback(folder_or_file: str | os.PathLike[str]) -> FeedbackSet:
         if count:
             tally.note(f"{count} {text}")
     tally.require_rows(_SHAPES)
+    if rater_weights:
+        found = _weighted(found, rater_weights, str(path))
     return FeedbackSet(found.ratings, found.pairs, found.labelled, tally.report())
+
+
+def _weighted(found: FeedbackSet, weights: Mapping[str, float], where: str) -> FeedbackSet:
+    """The same judgements with their raters' weights; those of weight 0 are left out."""
+    raters = {item.rater for item in (*found.ratings, *found.pairs)}
+    for name in weights.keys() - raters:
+        close = difflib.get_close_matches(name, raters, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise DataError(f"{where}: a weight is given to rater {name!r}, who rated nothing{hint}")
+    result = FeedbackSet([], [], [], found.report)
+    for rating in found.ratings:
+        if weights.get(rating.rater, 1.0) > 0:
+            result.ratings.append(replace(rating, weight=weights.get(rating.rater, 1.0)))
+            _label(result.ratings[-1], result)
+    result.pairs.extend(
+        replace(pair, weight=weights.get(pair.rater, 1.0))
+        for pair in found.pairs
+        if weights.get(pair.rater, 1.0) > 0
+    )
+    return result
 
 
 def load_forms(folder_or_file: str | os.PathLike[str]) -> list[tuple[Path, ComparisonForm]]:
@@ -125,70 +150,6 @@ def iter_records(path: Path) -> Iterator[tuple[Path, str, Any]]:
                 yield file, f"{file} item {position}", record
         else:
             yield file, str(file), data
-
-
-def write_form(folder: str | os.PathLike[str], form: ComparisonForm, *, token: str = "") -> Path:
-    """Store one form as its own file, whole or not at all, and never over another.
-
-    The name is `YYYY-MM-DD-HH-MM-SS-<rater>.json`, the rater reduced to letters, digits, `_` and `-`;
-    `token` (such a text too) is appended, and a counter where the name is taken.
-
-    Returns:
-        The file written; it is on the disk when this returns.
-
-    Raises:
-        OutputError: the folder cannot be written, or the disk is full.
-    """
-    stamp = datetime.strptime(form.time, TIME_FORMAT).strftime("%Y-%m-%d-%H-%M-%S")
-    stem = "-".join(part for part in (stamp, safe_name(form.rater), token) if part)
-    return write_new_json(Path(folder), stem, form.to_json())
-
-
-def write_new_json(folder: Path, stem: str, value: object) -> Path:
-    """Write `value` as a new JSON file `<stem>[-N].json`; see `write_form`."""
-    data = json.dumps(value, ensure_ascii=False, indent=1).encode()
-    temporary = folder / f".{stem}-{os.getpid()}-{os.urandom(6).hex()}.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            final = _publish(temporary, folder, stem)
-        finally:
-            temporary.unlink(missing_ok=True)
-        fsync_folder(folder)
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: the rating could not be stored ({error.strerror or error}); "
-            "free space or choose a folder that can be written"
-        ) from error
-    return final
-
-
-def safe_name(name: str) -> str:
-    """A rater's name as part of a file name: ASCII letters, digits, `_` and `-`, 40 at most."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-")[:40].strip("-") or "anonymous"
-
-
-def _publish(temporary: Path, folder: Path, stem: str) -> Path:
-    """Give the finished file its name: a hard link fails if the name exists, a rename would not."""
-    number = 1
-    while True:
-        final = folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
-        try:
-            os.link(temporary, final)
-            return final
-        except FileExistsError:
-            number += 1
-        except OSError:
-            break
-    # A file system without hard links: a random name that nobody else can have chosen.
-    final = folder / f"{stem}-{os.urandom(6).hex()}.json"
-    os.rename(temporary, final)
-    return final
 
 
 _NOTES = (

@@ -59,7 +59,7 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
     ratings: list[Rating] = []
     if config.reward.use_custom_reward and training.use_multi_stage:
         if data.human_feedback_path is not None:
-            feedback = load_feedback(data.human_feedback_path)
+            feedback = load_feedback(data.human_feedback_path, rater_weights=data.rater_weights)
             pairs += feedback.pairs
             ratings += feedback.ratings
             lines.append(f"human feedback: {feedback.report.line()}")

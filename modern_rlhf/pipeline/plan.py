@@ -22,6 +22,7 @@ from modern_rlhf.models.loading import (
     resolve_model,
 )
 from modern_rlhf.pipeline.data import RunData
+from modern_rlhf.pipeline.workspace import embedding_model
 from modern_rlhf.reward_model.build import is_reward_model, saved_reward_model
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer
@@ -49,6 +50,8 @@ def check_models(config: ModernRLHFConfig) -> None:
             names.append(name)
         if config.data.use_model_for_synth_feedback:
             names.append(config.data.synth_feedback_model_name)
+    if config.reward.semantic_kind == "embedding":
+        names.append(embedding_model(config))
     for name in names:
         resolve_model(name)
 

@@ -62,26 +62,30 @@ def synthetic_feedback(workspace: Workspace, sample: Callable[[], Answers]) -> S
     """
     data = workspace.config.data
     folder = workspace.artifacts.stage("reward_model")
-    kept = sorted(folder.glob(f"{SYNTHETIC_PREFIX}_*.json"))
-    if kept:
-        path, rows = kept[-1], _read(kept[-1])
-    else:
+
+    def kept_or_made() -> tuple[str, list[dict[str, Any]]]:
+        kept = sorted(folder.glob(f"{SYNTHETIC_PREFIX}_*.json"))
+        if kept:
+            return kept[-1].name, _read(kept[-1])
         path = folder / f"{SYNTHETIC_PREFIX}_{datetime.now():%Y-%m-%d-%H-%M-%S}.json"
-        rows = _rate(workspace, sample())
+        made = _rate(workspace, sample())
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json_text(rows))
+        write_text(path, json_text(made))
+        return path.name, made
+
+    name, rows = workspace.runtime().processes.on_main(kept_or_made)
     people = [rating for rating in workspace.data.ratings if not rating.synthetic]
     taught = [row for row in rows if row["purpose"] == TRAINING]
     checked = [row for row in rows if row["purpose"] == AGREEMENT]
     found = SyntheticFeedback(
-        _ratings(taught, path.name, weight=data.synth_feedback_weight),
+        _ratings(taught, name, weight=data.synth_feedback_weight),
         {
             "model": data.synth_feedback_model_name,
-            "file": path.name,
+            "file": name,
             "rated_answers": len(taught),
             "mean_rating": _mean([row["rating"] for row in taught]),
             "mean_digit_mass": _mean([row["digit_mass"] for row in rows]),
-            "agreement": agreement(_ratings(checked, path.name, weight=1.0), people),
+            "agreement": agreement(_ratings(checked, name, weight=1.0), people),
         },
     )
     workspace.say(found.line())

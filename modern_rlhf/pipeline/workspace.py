@@ -18,6 +18,7 @@ from modern_rlhf.checkpoint.store import CheckpointStore
 from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.errors import DataError
 from modern_rlhf.evaluation import Evaluator
+from modern_rlhf.models.loading import Backbone, load_backbone
 from modern_rlhf.pipeline.artifacts import Artifacts
 from modern_rlhf.pipeline.data import RunData
 from modern_rlhf.reward_model.model import CustomRewardModel
@@ -50,6 +51,7 @@ class Workspace:
     stop: StopSignal = field(default_factory=NeverStop)
     progress: bool = True
     _executor: SandboxExecutor | None = None
+    _encoder: Backbone | None = None
 
     def say(self, text: str) -> None:
         """One line for the person at the terminal and for training.log."""
@@ -155,12 +157,18 @@ class Workspace:
                 ),
                 section.execution_reward_weight,
             ),  # type: ignore[arg-type]
-            (SemanticReward(kind=section.semantic_kind), section.semantic_reward_weight),  # type: ignore[arg-type]
+            (self._semantic(), section.semantic_reward_weight),
         ]
         if model is not None:
             learned = LearnedReward(model, uncertainty_penalty=section.reward_uncertainty_penalty)
             parts.append((learned, section.human_preference_weight))
         return CompositeReward(parts)
+
+    def _semantic(self) -> SemanticReward:
+        kind, name = self.config.reward.semantic_kind, embedding_model(self.config)
+        if kind == "embedding" and self._encoder is None:
+            self._encoder = load_backbone(name, device=self.device.device)
+        return SemanticReward(kind, backbone=self._encoder)  # type: ignore[arg-type]
 
     @contextlib.contextmanager
     def bar(self, text: str, total: int) -> Iterator[Any]:
@@ -172,6 +180,11 @@ class Workspace:
         if self._executor is not None:
             self._executor.close()
             self._executor = None
+
+
+def embedding_model(config: ModernRLHFConfig) -> str:
+    """The encoder of `semantic_kind=embedding`."""
+    return config.reward.semantic_model_name or config.model.reward_model_name
 
 
 def folder_of(output: str) -> Path:

@@ -110,6 +110,22 @@ def test_rating_lists_and_single_ratings_map_by_subtracting_three(save):
     assert not any(r.synthetic for r in feedback.ratings)
 
 
+def test_rater_weights_reach_every_record_and_zero_leaves_out(form, save):
+    rated = {"prompt": "p", "response": "r", "rating": 5, "rater": "bob"}
+    folder = save(a=form(), b=form(name_input="eve"), c=rated)  # a is ann's
+    found = load_feedback(folder, rater_weights={"ann": 0.5, "eve": 0.0})
+    assert [(r.rater, r.weight) for r in found.ratings] == [
+        ("ann", 0.5),
+        ("ann", 0.5),
+        ("bob", 1.0),
+    ]
+    assert [(pair.rater, pair.weight) for pair in found.pairs] == [("ann", 0.5)]
+    assert [a.weight for a in found.labelled] == [0.5, 0.5, 1.0]
+    assert len(load_feedback(folder).ratings) == 5
+    with pytest.raises(DataError, match="'anne', who rated nothing; did you mean 'ann'"):
+        load_feedback(folder, rater_weights={"anne": 2.0})
+
+
 def test_the_three_shapes_may_stand_in_one_folder(form, save):
     rating = {"id": 1, "prompt": "p", "response": "r", "rating": 4, "comment": "fine"}
     folder = save(a=form(), model_synthetic_human_feedback_20240101=[rating], c={**rating})

@@ -16,7 +16,8 @@ import pytest
 
 from modern_rlhf.errors import OutputError
 from modern_rlhf.feedback.forms import parse_form
-from modern_rlhf.feedback.store import load_forms, safe_name, write_form
+from modern_rlhf.feedback.store import load_forms
+from modern_rlhf.feedback.writing import safe_name, write_form
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_a_killed_writer_leaves_only_whole_forms(parsed, tmp_path):
         "import sys, json\n"
         "from dataclasses import replace\n"
         "from modern_rlhf.feedback.forms import parse_form\n"
-        "from modern_rlhf.feedback.store import write_form\n"
+        "from modern_rlhf.feedback.writing import write_form\n"
         "form = parse_form(json.load(sys.stdin), 'form')\n"
         "print('ready', flush=True)\n"
         "n = 0\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ import pytest
 
 from modern_rlhf.config import ModernRLHFConfig
 from modern_rlhf.config.io import apply_overrides
-from modern_rlhf.errors import ConfigError, ModelError
+from modern_rlhf.errors import ConfigError, DataError, ModelError
 from modern_rlhf.feedback.store import load_feedback
+from modern_rlhf.pipeline.artifacts import Artifacts
+from modern_rlhf.pipeline.data import load_run_data
 from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
+from modern_rlhf.pipeline.workspace import Workspace
+from modern_rlhf.records import Prompt
 from modern_rlhf.reward_model.model import CustomRewardModel
+from modern_rlhf.rewards.base import RewardBatch
+from modern_rlhf.utils.device import resolve_device
 
 
 def run(config: ModernRLHFConfig, stage: str, *overrides: str) -> Any:
@@ -100,6 +107,40 @@ def test_a_saved_reward_model_is_used_as_it_is(config: ModernRLHFConfig, tmp_pat
     assert evaluation(other / "reward_model")["rating_correlation"]["score"]["n"] == 24
 
 
+def test_the_configured_components_make_the_reward(
+    config: ModernRLHFConfig, tiny_model_folder: Path
+) -> None:
+    config = apply_overrides(
+        config,
+        [
+            "reward.semantic_kind=embedding",
+            f"reward.semantic_model_name={tiny_model_folder}",
+            "reward.reward_uncertainty_penalty=0.5",
+            "reward.custom_reward_ensemble=2",
+            "reward.execution_reward_weight=0",
+        ],
+    )
+    workspace = Workspace(
+        config=config,
+        device=resolve_device(config.hardware, mixed_precision="no"),
+        artifacts=Artifacts(Path(config.data.output_path)),
+        data=load_run_data(config),
+        tracker=None,
+    )
+    model = CustomRewardModel(str(tiny_model_folder), ensemble=2)
+    reward = workspace.reward(model)
+    batch = RewardBatch([Prompt("p", reference="x = 1")] * 2, ["x = 1", "y"])
+    found = reward.score(batch)
+    semantic = found.components["semantic"]
+    assert semantic[0] == pytest.approx(1.0, abs=1e-5) and semantic[1] < 1.0
+    predicted = model.predict(["p"] * 2, ["x = 1", "y"])
+    for i, learned in enumerate(found.components["human_preference"]):
+        taken_off = predicted.scores[i] - 0.5 * predicted.uncertainty[i]
+        assert learned == pytest.approx(1 / (1 + math.exp(-taken_off)), rel=1e-5)
+    reward.close()
+    workspace.close()
+
+
 @pytest.mark.parametrize(
     ("override", "error", "message"),
     [
@@ -108,6 +149,8 @@ def test_a_saved_reward_model_is_used_as_it_is(config: ModernRLHFConfig, tmp_pat
         ('reward.custom_reward_head_names=["one"]', ConfigError, "set that to 1"),
         ("reward.reward_uncertainty_penalty=1", ConfigError, "custom_reward_ensemble"),
         ("data.synth_feedback_model_name=./nowhere", ModelError, "nowhere"),
+        ('data.rater_weights={"ann": -1}', ConfigError, "rater_weights.ann"),
+        ('data.rater_weights={"ann": 2}', DataError, "'ann', who rated nothing"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_trained(

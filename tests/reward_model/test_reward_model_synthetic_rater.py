@@ -91,7 +91,8 @@ def test_records_and_rows_are_marked_synthetic(rater: SyntheticRater) -> None:
 
 
 def test_rows_are_read_back_by_the_store(rater: SyntheticRater, tmp_path: Any) -> None:
-    from modern_rlhf.feedback.store import SYNTHETIC_PREFIX, load_feedback, write_new_json
+    from modern_rlhf.feedback.store import SYNTHETIC_PREFIX, load_feedback
+    from modern_rlhf.feedback.writing import write_new_json
 
     write_new_json(tmp_path, f"{SYNTHETIC_PREFIX}_x", rater.rows(PROMPTS, RESPONSES))
     found = load_feedback(tmp_path).ratings
