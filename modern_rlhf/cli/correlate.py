@@ -40,8 +40,13 @@ METRICS = (
 
 @dataclass
 class GradedAnswers:
-    """N answers with a grade each; `references[i]` is empty where there is none."""
+    """N answers with a grade each; `references[i]` is empty where there is none.
 
+    `extract` says that the answers are chat answers, whose code has to be found first. Answers from a
+    JSONL file are scored as they were graded: there a backtick may stand for a quote.
+    """
+
+    extract: bool = False
     prompts: list[str] = field(default_factory=list)
     predictions: list[str] = field(default_factory=list)
     references: list[list[str]] = field(default_factory=list)
@@ -84,7 +89,7 @@ def read_graded(path: str) -> GradedAnswers:
 
 def _from_feedback(path: str) -> GradedAnswers:
     """Each rated answer, its grade the mean of the aspects it was rated on."""
-    found = GradedAnswers()
+    found = GradedAnswers(extract=True)
     for rating in load_feedback(path).ratings:
         found.prompts.append(rating.prompt)
         found.predictions.append(rating.response)
@@ -128,7 +133,9 @@ def correlate_command(
     evaluator = ModernMetricsEvaluator(
         metrics=metrics, bertscore_model=bertscore_model, bootstrap_samples=0, seed=seed
     )
-    report = evaluator.evaluate(graded.predictions, graded.references, graded.prompts)
+    report = evaluator.evaluate(
+        graded.predictions, graded.references, graded.prompts, extract=graded.extract
+    )
     columns: dict[str, Sequence[float | None]] = {name: report[name].per_item for name in metrics}
     if reward_model is not None:
         from modern_rlhf.reward_model.model import CustomRewardModel

@@ -47,10 +47,10 @@ def load_preferences(
         return _capped(feedback.pairs, feedback.report, max_rows, "preference pair")
     tally = Tally(path)
     items: list[PreferencePair] = []
-    for table, plan in fitting_tables(path, tally, lambda table: _plan_pairs(table, columns)):
+    for table, plan in fitting_tables(path, tally, lambda table: plan_pairs(table, columns)):
         tally.columns.update({role: name for role, name in plan.items() if name})
         for row in table.rows:
-            pair = _pair(row, plan, source_name(table), tally)
+            pair = read_pair(row, plan, source_name(table), tally)
             if isinstance(pair, str):
                 tally.skip(pair, row.where)
                 continue
@@ -79,8 +79,8 @@ def load_labelled(
         return _capped(feedback.labelled, feedback.report, max_rows, "labelled answer")
     tally = Tally(path)
     items: list[LabelledAnswer] = []
-    for table, plan in fitting_tables(path, tally, lambda table: _plan_labels(table, columns)):
-        reader = _labels_of_pairs if "chosen" in plan else _labels
+    for table, plan in fitting_tables(path, tally, lambda table: plan_labels(table, columns)):
+        reader = read_labels_of_pairs if "chosen" in plan else read_labels
         tally.columns.update({role: name for role, name in plan.items() if name})
         for answer in reader(table, plan, tally):
             items.append(answer)
@@ -105,7 +105,8 @@ def _capped(items: list[Any], report: LoadReport, max_rows: int | None, what: st
     return Loaded(items[:max_rows], report)
 
 
-def _plan_pairs(table: Table, given: Mapping[str, str] | None) -> dict[str, str | None]:
+def plan_pairs(table: Table, given: Mapping[str, str] | None) -> dict[str, str | None]:
+    """Where the parts of a pair stand in a table; `DataError` names what is missing."""
     chosen = cols.need_column(table, "chosen", cols.CHOSEN, given)
     rejected = cols.need_column(table, "rejected", cols.REJECTED, given)
     return {
@@ -117,7 +118,7 @@ def _plan_pairs(table: Table, given: Mapping[str, str] | None) -> dict[str, str 
     }
 
 
-def _pair(
+def read_pair(
     row: Row, plan: Mapping[str, str | None], source: str, tally: Tally
 ) -> PreferencePair | str:
     """The pair of one row, or why there is none."""
@@ -187,10 +188,11 @@ def _margin(values: Mapping[str, Any], column: str | None) -> float:
     return 0.0
 
 
-def _plan_labels(table: Table, given: Mapping[str, str] | None) -> dict[str, str | None]:
+def plan_labels(table: Table, given: Mapping[str, str] | None) -> dict[str, str | None]:
+    """Where the parts of a labelled answer, or of a pair that gives two, stand in a table."""
     label = cols.find_column(table, "label", ("label",), given)
     if label is None and cols.find_column(table, "chosen", cols.CHOSEN) is not None:
-        return _plan_pairs(table, None)
+        return plan_pairs(table, None)
     return {
         "prompt": cols.need_column(table, "prompt", cols.PROMPT, given),
         "completion": cols.need_column(table, "completion", ("completion", *cols.RESPONSE), given),
@@ -199,7 +201,10 @@ def _plan_labels(table: Table, given: Mapping[str, str] | None) -> dict[str, str
     }
 
 
-def _labels(table: Table, plan: Mapping[str, str | None], tally: Tally) -> Iterator[LabelledAnswer]:
+def read_labels(
+    table: Table, plan: Mapping[str, str | None], tally: Tally
+) -> Iterator[LabelledAnswer]:
+    """The labelled answers of a table; rows that are none are counted in `tally` with the reason."""
     for row in table.rows:
         values = row.values
         answer = _answer(values.get(plan["completion"] or ""))
@@ -219,12 +224,13 @@ def _labels(table: Table, plan: Mapping[str, str | None], tally: Tally) -> Itera
             )
 
 
-def _labels_of_pairs(
+def read_labels_of_pairs(
     table: Table, plan: Mapping[str, str | None], tally: Tally
 ) -> Iterator[LabelledAnswer]:
+    """Two labelled answers of every pair of a table, the chosen one true."""
     tally.note("pairs were read as one desirable and one undesirable answer each")
     for row in table.rows:
-        pair = _pair(row, plan, source_name(table), tally)
+        pair = read_pair(row, plan, source_name(table), tally)
         if isinstance(pair, str):
             tally.skip(pair, row.where)
             continue

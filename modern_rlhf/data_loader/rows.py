@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from modern_rlhf.data_loader.demonstrations import plan_demonstrations
 from modern_rlhf.data_loader.formats import Row, Table, make_table
 from modern_rlhf.data_loader.preferences import (
-    _labels,
-    _labels_of_pairs,
-    _pair,
-    _plan_labels,
-    _plan_pairs,
+    plan_labels,
+    plan_pairs,
+    read_labels,
+    read_labels_of_pairs,
+    read_pair,
 )
 from modern_rlhf.data_loader.prompts import plan_prompts, prompt_of_task
 from modern_rlhf.errors import DataError
@@ -75,11 +75,11 @@ def pairs_from_rows(rows: Iterable[Any]) -> list[PreferencePair]:
         return items
 
     def plan(table: Table) -> Callable[[Table, Tally], Iterator[PreferencePair]]:
-        columns = _plan_pairs(table, None)
+        columns = plan_pairs(table, None)
 
         def read(table: Table, tally: Tally) -> Iterator[PreferencePair]:
             for row in table.rows:
-                pair = _pair(row, columns, table.path, tally)
+                pair = read_pair(row, columns, table.path, tally)
                 if isinstance(pair, str):
                     tally.skip(pair, row.where)
                 else:
@@ -101,8 +101,8 @@ def labelled_from_rows(rows: Iterable[Any]) -> list[LabelledAnswer]:
         return items
 
     def plan(table: Table) -> Callable[[Table, Tally], Iterator[LabelledAnswer]]:
-        columns = _plan_labels(table, None)
-        reader = _labels_of_pairs if "chosen" in columns else _labels
+        columns = plan_labels(table, None)
+        reader = read_labels_of_pairs if "chosen" in columns else read_labels
         return lambda table, tally: reader(table, columns, tally)
 
     return list(_read(items, plan, "labelled answers"))

@@ -29,6 +29,9 @@ Flow = tuple[str, str, tuple[str, ...]]
 """A normalised data-flow item: variable, relation, the variables it comes from."""
 
 _LOOPS = frozenset({"for_statement", "while_statement"})
+_LOOPS_AND_BINDINGS = _LOOPS | {
+    *("assignment", "augmented_assignment", "for_in_clause", "default_parameter")
+}
 _SCOPES = frozenset({"function_definition", "class_definition"})
 
 
@@ -90,7 +93,9 @@ class CodeTreeBuilder:
                 node.number = self._numbers.setdefault(key, len(self._numbers))
                 if node.children or node is nodes[0]:
                     subtrees.append(node.number)
-        flow = data_flow(nodes[0], source) if with_flow and within else None
+        flow = None
+        if with_flow and within:
+            flow = data_flow(nodes[0], source) if _may_flow(nodes, source) else Counter()
         return CodeTree(tuple(subtrees), flow)
 
 
@@ -147,6 +152,23 @@ def data_flow(root: _Node, source: bytes) -> Counter[Flow]:
             numbers.setdefault(variable, f"var_{len(numbers)}")
         items[(numbers[name], relation, tuple(numbers[one] for one in parents))] += 1
     return items
+
+
+def _may_flow(nodes: list[_Node], source: bytes) -> bool:
+    """Whether data can flow at all: something is bound or repeated, or some word occurs twice.
+
+    Half of all short references have none of these, and need no extractor to be found empty.
+    """
+    seen = set()
+    for node in nodes:
+        if node.type in _LOOPS_AND_BINDINGS:
+            return True
+        if not node.children and node.type != "comment":
+            text = source[node.start_point : node.end_point]
+            if text in seen and text != node.type.encode():
+                return True
+            seen.add(text)
+    return False
 
 
 def _copy(tree: Any) -> tuple[list[_Node], bool]:

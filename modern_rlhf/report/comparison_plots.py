@@ -57,7 +57,10 @@ def models_plot(models: Mapping[str, Entries]) -> bytes | None:
                     _dot(axis, row + shift, entry["value"], entry, colour, marker, label)
         _rows(axis, names)
         axis.set(xlabel="value, 0 to 1", xlim=(-0.02, 1.02))
-        _legend(axis)
+        found = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        axis.legend(
+            found.values(), found.keys(), loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4
+        )
         caption = (
             "Whiskers: 95% bootstrap intervals over the evaluation items. Metrics that are not on "
             "the 0-1 scale stand in the table."
@@ -82,16 +85,15 @@ def differences_plot(differences: Mapping[str, Entries]) -> bytes | None:
                 found = differences[pair][name]
                 p_value = found.get("p_value_holm")
                 sure = p_value is not None and p_value < ALPHA
-                colour = BLUE if sure else GREY
-                label = f"p < {ALPHA} after Holm" if sure else "not told apart"
-                _dot(axis, row, found["difference"], found, colour, "o" if sure else "s", label)
+                colour, marker = (BLUE, "o") if sure else (GREY, "s")
+                _dot(axis, row, found["difference"], found, colour, marker, None)
             axis.axvline(0.0, color="#888888", linewidth=1)
             _rows(axis, names)
             axis.set(title=pair, xlabel="difference of the values")
-            _legend(axis)
         caption = (
-            "Whiskers: 95% intervals of the paired bootstrap over items. To the right the first-named "
-            "model has the higher value, which for unsafe code is the worse one."
+            f"Blue dots: p < {ALPHA} after Holm's adjustment; grey squares: not told apart. Whiskers: "
+            "95% intervals of the paired bootstrap over items. To the right the first-named model has "
+            "the higher value, which for unsafe code is the worse one."
         )
         return finish(figure, title="Paired differences", caption=caption)
 
@@ -163,9 +165,3 @@ def _dot(
 def _rows(axis: Axes, names: list[str]) -> None:
     axis.set_yticks(range(len(names)), [metric_label(name) for name in reversed(names)])
     axis.set_ylim(-0.6, len(names) - 0.4)
-
-
-def _legend(axis: Axes) -> None:
-    """Each label once, above the panel."""
-    found = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    axis.legend(found.values(), found.keys(), loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4)

@@ -71,9 +71,9 @@ UNITS: dict[str, str] = {
 
 
 def metric_label(key: str) -> str:
-    """`pass_at_1` -> `pass@1`, `bleu/a_split` -> `BLEU, a split`; blanks for underscores."""
+    """`pass_at_5` -> `pass@5`, `bleu/a_split` -> `BLEU, a split`; blanks for underscores."""
     name, _, split = key.partition("/")
-    label = METRICS.get(name, name.replace("_", " "))
+    label = METRICS.get(name, name.replace("pass_at_", "pass@").replace("_", " "))
     return f"{label}, {split.replace('_', ' ')}" if split else label
 
 

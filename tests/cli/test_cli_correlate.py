@@ -31,7 +31,9 @@ def write(path: Path, rows: list[dict]) -> str:
 
 def test_the_table(tmp_path: Path, capsys) -> None:
     path = write(tmp_path / "graded.jsonl", ROWS)
-    assert main(["correlate", path, "--metrics", "exact_match,chrf", "--bootstrap-samples", "50"]) == 0
+    assert (
+        main(["correlate", path, "--metrics", "exact_match,chrf", "--bootstrap-samples", "50"]) == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("24 graded answers to 6 items")
     assert [line.split()[0] for line in lines[2:]] == ["chrf", "exact_match"]
@@ -108,9 +110,34 @@ def test_an_unknown_metric_is_one_line(tmp_path: Path, capsys) -> None:
     assert "blue" in err and err.count("\n") == 1
 
 
-def test_the_real_grades(shared_data: Path, capsys) -> None:
-    """The graded CoNaLa answers: chrF agrees better with people than ROUGE does."""
+def test_answers_are_scored_as_they_were_graded(tmp_path: Path) -> None:
+    """Graded sets write quotes as backticks: three of them in a row are no Markdown fence."""
+    wanted = "```a,b,c```.split(`,`, 1)"
+    graded = (("```a,b,c```.split(`,`)", 3), ("a,b,c.split", 2), ("zzz", 0))
+    rows = [{"hyp": text, "refs": [wanted], "human": grade} for text, grade in graded]
+    path, out = write(tmp_path / "g.jsonl", rows), tmp_path / "out"
+    command = ["correlate", path, "--metrics", "chrf", "--bootstrap-samples", "0"]
+    assert main([*command, "--output-dir", str(out)]) == 0
+    written = json.loads((out / "agreement.json").read_text())
+    # Cut down to `a,b,c` the best answer would come second.
+    assert written["columns"]["chrf"]["spearman"]["value"] == pytest.approx(1.0)
+
+
+def test_the_real_grades(shared_data: Path, tmp_path: Path, capsys) -> None:
+    """On the graded CoNaLa answers the command finds what the stored columns of the set have."""
+    from scipy.stats import pearsonr
+
     path = shared_data / "metric_fixture" / "conala_metric_fixture.jsonl"
-    assert main(["correlate", str(path), "--metrics", "chrf,rouge", "--bootstrap-samples", "0"]) == 0
+    command = ["correlate", str(path), "--metrics", "chrf,rouge,codebleu"]
+    assert main([*command, "--bootstrap-samples", "0", "--output-dir", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["chrf", "rouge"]
+    assert [line.split()[0] for line in lines[2:5]] == ["chrf", "rouge", "codebleu"]
+    columns = json.loads((tmp_path / "agreement.json").read_text())["columns"]
+    found = {name: entry["pearson"]["value"] for name, entry in columns.items()}
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    human = [row["human"] for row in rows]
+    for name, stored in (("chrf", "chrf"), ("rouge", "rougel")):
+        known = pearsonr([row[stored] for row in rows], human)[0]
+        assert found[name] == pytest.approx(known, abs=0.01)
+    assert found["codebleu"] >= 0.50

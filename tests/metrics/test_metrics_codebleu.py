@@ -115,6 +115,31 @@ def test_flow_is_blind_to_names_and_handles_loops() -> None:
     assert flow_match(other, one) != 1.0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("x", "f(a, b)", "f(a, a)", "print('a', 'a')", "x = 1", "x.x", "def f(a=b): pass"),
+        *(
+            "[i for j in k]",
+            "for a in b: pass",
+            "if a: a",
+            "f'{a}{a}'",
+            "a (b",
+            "while a: b",
+            "x += y",
+        ),
+    ],
+)
+def test_what_cannot_flow_is_what_the_extractor_finds_empty(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modern_rlhf.metrics import code_tree
+
+    quick = CodeTreeBuilder().build(text)
+    monkeypatch.setattr(code_tree, "_may_flow", lambda nodes, source: True)
+    assert CodeTreeBuilder().build(text) == quick
+
+
 def test_too_large_code_is_scored_on_the_parts_in_reach_and_counted() -> None:
     nested = "".join(" " * i + f"for a{i} in x:\n" for i in range(12)) + " " * 12 + "pass"
     long = "x = 1\n" * 2000

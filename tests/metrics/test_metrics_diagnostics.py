@@ -33,6 +33,22 @@ def test_values() -> None:
     assert found["safety"] == [0.0, 0.0, 0.0, 1.0, None, None]
 
 
+def test_a_code_that_brings_the_tool_down_costs_no_other_its_score(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fragile(tool: str, flags: list[str], files: dict[str, str], timeout: float) -> object:
+        return "stack overflow" if any("deep" in code for code in files.values()) else []
+
+    monkeypatch.setattr(diagnostics, "_report", fragile)
+    codes = ["x = 1", "y = 2", "deep = 3", "(", "z = 4"]
+    evaluator = ModernMetricsEvaluator(metrics=["style"], bootstrap_samples=0)
+    found = evaluator.evaluate(codes, codes)["style"]
+    assert found.per_item == [0.0, 0.0, None, None, 0.0]
+    assert found.details["tool_failed"] == 1
+    alone = evaluator.evaluate(["deep = 3"], ["x"])["style"]
+    assert (alone.value, alone.reason) == (None, "ruff failed: stack overflow")
+
+
 def test_a_tool_that_is_missing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnostics, "find_spec", lambda name: None)
     result = ModernMetricsEvaluator(metrics=["safety"]).evaluate(["x = 1"], ["x"])["safety"]

@@ -82,6 +82,37 @@ def test_no_crash_no_hang(name: str) -> None:
             assert same == pytest.approx(1.0), metric
 
 
+def test_tools_survive_all_of_them_at_once() -> None:
+    import resource
+
+    def cpu() -> float:
+        who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        return sum(sum(resource.getrusage(one)[:2]) for one in who)
+
+    names = ("complexity", "style", "safety", "codebleu_package")
+    texts = list(HOSTILE.values())
+    evaluator = ModernMetricsEvaluator(metrics=names, bootstrap_samples=0)
+    start = cpu()
+    report = evaluator.evaluate(texts, texts)
+    assert cpu() - start < LIMIT_SECONDS * len(texts)
+    for name in names:
+        # No text takes the others down with it: some have a value, by name.
+        assert report[name].reason is None
+        assert report[name].n >= 5, name
+
+
+@pytest.mark.slow
+def test_no_text_stops_the_encoder() -> None:
+    pytest.importorskip("torch")
+    evaluator = ModernMetricsEvaluator(metrics=["bertscore"], bootstrap_samples=0)
+    evaluator.evaluate(["x"], ["x"])
+    for name, text in HOSTILE.items():
+        start = time.process_time()
+        value = evaluator.evaluate([text], [text])["bertscore"].value
+        assert time.process_time() - start < LIMIT_SECONDS, name
+        assert value == pytest.approx(1.0, abs=1e-5), name
+
+
 def test_truncation_is_told() -> None:
     evaluator = ModernMetricsEvaluator(metrics=["bleu"], bootstrap_samples=0)
     report = evaluator.evaluate(["x" * (CHARACTER_LIMIT + 1), "x"], ["x", "x"])
