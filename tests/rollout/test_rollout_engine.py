@@ -208,7 +208,9 @@ def test_stop_strings_end_a_response_where_they_first_appear(
     cut = 0
     for whole, part in zip(plain, stopped, strict=True):
         ids = whole.token_ids
-        texts = [byte_tokenizer.decode(ids[: i + 1]) for i in range(len(ids))]
+        texts = [
+            byte_tokenizer.decode(ids[: i + 1], skip_special_tokens=True) for i in range(len(ids))
+        ]
         ends = [i + 1 for i, text in enumerate(texts) if any(stop in text for stop in stops)]
         assert part.token_ids == (ids[: ends[0]] if ends else ids)
         assert part.finished == (bool(ends) or whole.finished)

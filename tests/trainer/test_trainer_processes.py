@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,44 +21,6 @@ from modern_rlhf.checkpoint.store import CheckpointStore, LoadedCheckpoint
 HERE = Path(__file__).parent
 KINDS = ("sft", "reward", "dpo", "kto", "ppo", "grpo", "rloo", "reinforce", "online_dpo")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no fork on Windows")
-
-
-class Nursery:
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "processes_nursery.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.line() == "ready"
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def start(self, count: int, kind: str, folder: Path, *flags: str) -> list[int]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(" ".join([str(count), kind, str(folder), *flags]) + "\n")
-        self.process.stdin.flush()
-        return [int(pid) for pid in self.line().split()]
-
-    def codes(self) -> list[int]:
-        return [int(code) for code in self.line().split()]
-
-    def run(self, count: int, kind: str, folder: Path, *flags: str) -> None:
-        self.start(count, kind, folder, *flags)
-        codes = self.codes()
-        texts = [path.read_text()[-2000:] for path in sorted(folder.glob("output-*"))]
-        assert codes == [0] * count, texts
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.process.kill()
-    nursery.process.communicate()
 
 
 def last(folder: Path, kind: str) -> LoadedCheckpoint:
@@ -93,41 +54,37 @@ def assert_same_run(first: Path, second: Path, kind: str) -> None:
     assert [line["step"] for line in lines] == list(range(1, one.step + 1))
     for a, b in zip(lines, others, strict=True):
         assert a.keys() == b.keys()
-        for key, value in a.items():
-            assert b[key] == pytest.approx(value, rel=1e-3, abs=1e-4), (a["step"], key)
+        assert [a[key] for key in ("stage", "kind", "step")] == [
+            b[key] for key in ("stage", "kind", "step")
+        ]
+        for key in a.keys() - {"stage", "kind"}:
+            assert b[key] == pytest.approx(a[key], rel=1e-3, abs=1e-4), (a["step"], key)
     said = [(r["step"], r["prompt"], r["text"]) for r in rows(first, "rollouts.jsonl")]
     assert said == [(r["step"], r["prompt"], r["text"]) for r in rows(second, "rollouts.jsonl")]
 
 
-def compare(nursery: Nursery, tmp_path: Path, kind: str) -> None:
+def compare(nursery: Any, tmp_path: Path, kind: str) -> None:
     nursery.run(1, kind, tmp_path / "one")
     nursery.run(2, kind, tmp_path / "two")
     assert_same_run(tmp_path / "one", tmp_path / "two", kind)
 
 
-def test_two_processes_train_what_one_does(nursery: Nursery, tmp_path: Path) -> None:
+def test_two_processes_train_what_one_does(nursery: Any, tmp_path: Path) -> None:
     compare(nursery, tmp_path, "grpo")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "grpo"])
-def test_every_trainer_does_it(nursery: Nursery, tmp_path: Path, kind: str) -> None:
+def test_every_trainer_does_it(nursery: Any, tmp_path: Path, kind: str) -> None:
     compare(nursery, tmp_path, kind)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "reward", "dpo", "ppo", "grpo"])
-def test_two_processes_resume_exactly(nursery: Nursery, tmp_path: Path, kind: str) -> None:
+def test_two_processes_resume_exactly(nursery: Any, tmp_path: Path, kind: str) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     nursery.run(2, kind, whole)
-    children = nursery.start(2, kind, killed, "--pause-after", "5")
-    deadline = time.monotonic() + 120
-    while not ((killed / "paused").exists() and (killed / "paused1").exists()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
-    assert nursery.codes() == [-signal.SIGKILL] * 2
+    nursery.kill_after_step(2, kind, killed, 5)
     nursery.run(2, kind, killed, "--resume")
     assert_equal(last(whole, kind).state, last(killed, kind).state)
     for name in ("metrics.jsonl", "rollouts.jsonl"):
@@ -136,7 +93,7 @@ def test_two_processes_resume_exactly(nursery: Nursery, tmp_path: Path, kind: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "dpo", "ppo", "grpo", "online_dpo"])
-def test_cut_weights_train_the_same_and_resume(nursery: Nursery, tmp_path: Path, kind: str) -> None:
+def test_cut_weights_train_the_same_and_resume(nursery: Any, tmp_path: Path, kind: str) -> None:
     # FSDP2 over gloo on the CPU; its checkpoints are whole, so that one process goes on from them.
     one, two = tmp_path / "one", tmp_path / "two"
     nursery.run(1, kind, one)
@@ -156,7 +113,7 @@ def test_cut_weights_train_the_same_and_resume(nursery: Nursery, tmp_path: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_a_dying_process_ends_the_run_with_a_message(
-    nursery: Nursery, tmp_path: Path, kind: str
+    nursery: Any, tmp_path: Path, kind: str
 ) -> None:
     began = time.monotonic()
     nursery.start(2, kind, tmp_path, "--die-after", "4")
@@ -172,7 +129,7 @@ def test_a_dying_process_ends_the_run_with_a_message(
 
 
 @pytest.mark.slow
-def test_a_batch_smaller_than_the_processes_is_refused(nursery: Nursery, tmp_path: Path) -> None:
+def test_a_batch_smaller_than_the_processes_is_refused(nursery: Any, tmp_path: Path) -> None:
     nursery.start(3, "grpo", tmp_path)  # rollouts of 2 prompts
     assert nursery.codes() == [1, 1, 1]
     for rank in range(3):
@@ -194,7 +151,7 @@ WORKER = str(HERE / "resume_worker.py")
 
 
 @pytest.mark.slow
-def test_accelerate_launch_does_the_same(nursery: Nursery, tmp_path: Path) -> None:
+def test_accelerate_launch_does_the_same(nursery: Any, tmp_path: Path) -> None:
     done = launch(WORKER, "sft", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr[-3000:]
     nursery.run(1, "sft", tmp_path / "one")

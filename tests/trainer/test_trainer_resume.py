@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from modern_rlhf.checkpoint.store import CheckpointStore
-
-WORKER = Path(__file__).with_name("resume_worker.py")
-
-
-def start(kind: str, folder: Path, *flags: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, str(WORKER), kind, str(folder), *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def finish(process: subprocess.Popen[bytes], folder: Path) -> None:
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0 and (folder / "finished").exists(), output.decode()
 
 
 def assert_equal(first: object, second: object, where: str = "state") -> None:
@@ -61,23 +44,14 @@ def assert_equal(first: object, second: object, where: str = "state") -> None:
         pytest.param("online_dpo", marks=pytest.mark.slow),
     ],
 )
-def test_a_kill_costs_nothing(kind: str, tmp_path: Path) -> None:
+def test_a_kill_costs_nothing(nursery: Any, kind: str, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    uninterrupted = start(kind, whole)
-    # Paused after step 5: past the checkpoint of step 3, before that of step 6, so that two steps
+    nursery.run(1, kind, whole)
+    # Killed after step 5: past the checkpoint of step 3, before that of step 6, so that two steps
     # have been logged that must be cut off and taken again.
-    process = start(kind, killed, "--pause-after", "5")
-    deadline = time.monotonic() + 120
-    while not (killed / "paused").exists():
-        assert process.poll() is None, process.communicate()[0].decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    before = (killed / "metrics.jsonl").read_text().count("\n")
-    assert before == 5
-    finish(start(kind, killed, "--resume"), killed)
-    finish(uninterrupted, whole)
+    nursery.kill_after_step(1, kind, killed, 5)
+    assert (killed / "metrics.jsonl").read_text().count("\n") == 5
+    nursery.run(1, kind, killed, "--resume")
     for name in ("metrics.jsonl", "rollouts.jsonl"):
         if (whole / name).exists():
             assert (killed / name).read_bytes() == (whole / name).read_bytes(), name

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from test_trainer_processes import KINDS, Nursery, last, rows
+from test_trainer_processes import KINDS, last, rows
 from test_trainer_resume import assert_equal
 
 from modern_rlhf.checkpoint.store import CheckpointStore, verify
@@ -23,15 +23,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.process.kill()
-    nursery.process.communicate()
-
-
-def torture(nursery: Nursery, tmp_path: Path, kind: str, *, processes: int, kills: int) -> None:
+def torture(nursery: Any, tmp_path: Path, kind: str, *, processes: int, kills: int) -> None:
     whole = tmp_path / "whole"
     nursery.run(processes, kind, whole)
     moments = random.Random(f"{kind}{processes}")
@@ -64,10 +56,10 @@ def assert_same(whole: Path, folder: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_six_kills_cost_nothing(nursery: Nursery, tmp_path: Path, kind: str) -> None:
+def test_six_kills_cost_nothing(nursery: Any, tmp_path: Path, kind: str) -> None:
     torture(nursery, tmp_path, kind, processes=1, kills=6)
 
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
-def test_kills_of_two_processes_cost_nothing(nursery: Nursery, tmp_path: Path, kind: str) -> None:
+def test_kills_of_two_processes_cost_nothing(nursery: Any, tmp_path: Path, kind: str) -> None:
     torture(nursery, tmp_path, kind, processes=2, kills=4)
