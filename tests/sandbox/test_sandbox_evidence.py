@@ -61,6 +61,14 @@ def test_killed_twice_it_was_the_program(bare: SandboxExecutor, death: str) -> N
     assert [r.verdict for r in bare.run(programs)] == ["crash", "crash", "pass"]
 
 
+def test_a_test_that_swallows_everything_does_not_count_after_a_death(
+    executor: SandboxExecutor,
+) -> None:
+    tests = ("try:\n    add(1, 2)\nexcept:\n    pass", "try:\n    add(1, 2)\nexcept:\n    pass")
+    result = executor.run([Program("import os\ndef add(a, b): os._exit(0)", tests)])[0]
+    assert (result.verdict, result.tests_passed, result.tests_run) == ("crash", 0, 2)
+
+
 @pytest.mark.parametrize(
     "harm", ["os.rmdir('.')", "os.chmod('.', 0o500)", "os.chmod('.', 0)", "os.rename('.', '../x')"]
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sandbox_hostile_set import BENIGN, HOSTILE, Hostile
+from test_sandbox_executor import need_layer
 
 from modern_rlhf.sandbox.executor import SandboxExecutor
 from modern_rlhf.sandbox.types import ExecutionResult, Program
@@ -26,8 +27,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def judge(cases: list[Hostile], layer: int) -> list[ExecutionResult]:
     programs = [Program(c.code, c.tests, c.entry_point, c.mode) for c in cases]  # type: ignore[arg-type]
     with SandboxExecutor(workers=2, max_layer=layer, timeout=1.0) as executor:
-        if executor.layer != layer:
-            pytest.skip(f"this machine offers layer {executor.layer}, not {layer}")
+        need_layer(executor, layer)
         return executor.run(programs)
 
 
