@@ -13,6 +13,9 @@ from modern_rlhf.evaluation import METRICS
 from modern_rlhf.tracking import RunTracker
 
 
+KINDS = ("sft", "reward", "ppo", "reinforce", "rloo", "grpo", "dpo", "online_dpo", "kto")
+
+
 def page_keys(text: str) -> set[str]:
     """The keys in the first columns of the page's tables."""
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
@@ -71,7 +74,7 @@ def lines_of(
     from modern_rlhf.trainer.runtime import Runtime
 
     training = TrainingConfig(
-        algorithm="ppo" if kind in ("sft", "reward") else kind,
+        algorithm="ppo" if kind in ("sft", "reward", "online_dpo") else kind,
         batch_size=2,
         rollout_batch_size=8,
         samples_per_prompt=4,
@@ -130,7 +133,7 @@ def test_training_logs_what_the_page_says_and_nothing_else(
     backbone = fixtures.tiny_backbone("decoder")
     emitted = {
         key
-        for kind in ("sft", "reward", "ppo", "reinforce", "rloo", "grpo", "dpo", "kto")
+        for kind in KINDS
         for line in lines_of(kind, tmp_path / kind, tiny_llama(), byte_tokenizer, backbone)
         for key in line
     }
