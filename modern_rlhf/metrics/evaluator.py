@@ -50,8 +50,9 @@ DEFAULT_METRICS = (
 )
 """What is computed unless told otherwise: on each of these a perfect answer scores 1, an empty one 0.
 
-`codebleu_package` (neither holds for it), `embedding_similarity` and the diagnostics `complexity`,
-`style` and `safety` (which describe the code and compare it with nothing) are computed when named.
+`codebleu_package` (neither holds for it), `embedding_similarity`, the diagnostics `complexity`, `style`
+and `safety` (which describe the code and compare it with nothing) and the parts of RUBY (`ruby.PARTS`)
+are computed when named.
 """
 
 ALL_METRICS = (

@@ -37,6 +37,14 @@ def _bleu_scores(findings: Findings) -> Scores:
     return {"bleu": corpus, "sentence_bleu": sentence}
 
 
+def _ruby_part(name: str) -> Family:
+    return Family(
+        (name,),
+        lambda items: ruby.part_items(name, items.predictions, items.references),
+        lambda findings: {name: ruby.part_summary(findings)},
+    )
+
+
 TEXT_FAMILIES: dict[str, Family] = {
     "bleu": Family(
         ("bleu", "sentence_bleu"),
@@ -71,6 +79,7 @@ TEXT_FAMILIES: dict[str, Family] = {
         lambda items: ruby.ruby_items(items.predictions, items.references, trees=items.trees),
         lambda findings: {"ruby": ruby.ruby_summary(findings)},
     ),
+    **{name: _ruby_part(name) for name in ruby.PARTS},
 }
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -107,15 +107,54 @@ def true_tree_similarity(a: Program, b: Program) -> float | None:
     return edit_similarity(a.tree, b.tree)
 
 
+def graph_part(a: Program, b: Program) -> float | None:
+    """GRS; None when either has no graph or both are empty."""
+    if a.graph is None or b.graph is None:
+        return None
+    return graph_similarity(a.graph, b.graph)
+
+
+PARTS: dict[str, Callable[[Program, Program], float | None]] = {
+    "ruby_string": lambda a, b: string_similarity(a.tokens, b.tokens),
+    "ruby_tree": tree_similarity,
+    "ruby_tree_edit": true_tree_similarity,
+    "ruby_graph": graph_part,
+}
+"""The similarities behind RUBY as metrics of their own: STS, both variants of TRS, GRS."""
+
+
+def part_items(
+    part: str, predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> list[float | None]:
+    """One of `PARTS` of N items, the best reference of each.
+
+    None without references, or where no reference has the part in common with the answer (no tree, or
+    above a limit); 0 for a blank answer.
+    """
+    scores: list[float | None] = []
+    for prediction, texts in zip(predictions, references, strict=True):
+        mine = Program(prediction)
+        found = [PARTS[part](Program(text), mine) for text in texts] if prediction.strip() else []
+        known = [score for score in found if score is not None]
+        blank = 0.0 if texts and not prediction.strip() else None
+        scores.append(max(known, default=blank))
+    return scores
+
+
+def part_summary(scores: Sequence[float | None]) -> ItemScores:
+    """The scores with what a reader must know about them."""
+    details = {"unscored": "no tree or above a limit", "references": "maximum over references"}
+    return ItemScores(list(scores), details)
+
+
 def ruby_score(reference: Program, prediction: Program) -> RubyScore:
     """RUBY of a prediction against one reference, with its mode."""
     if reference.parsed is None or prediction.parsed is None:
         return RubyScore(string_similarity(reference.tokens, prediction.tokens), "string")
     limited = reference.graph is None or prediction.graph is None
-    if reference.graph is not None and prediction.graph is not None:
-        graphs = graph_similarity(reference.graph, prediction.graph)
-        if graphs is not None:
-            return RubyScore(graphs, "graph")
+    graphs = graph_part(reference, prediction)
+    if graphs is not None:
+        return RubyScore(graphs, "graph")
     trees = tree_similarity(reference, prediction)
     if trees is not None:
         return RubyScore(trees, "tree", limited)

@@ -5,8 +5,8 @@ list element, labelled by its text (`None` included); lists themselves are no no
 
 * Closed form: `max(|A|, |B|) - |A & B|` over the multisets of labels. It is what the published
   values of RUBY on CoNaLa were computed with: blind to structure, linear in time.
-* True tree edit distance: Zhang and Shasha, SIAM J. Comput. 1989, with unit costs. Quadratic in the
-  sizes and worse in the depths, hence `EDIT_CELL_LIMIT`.
+* True tree edit distance: Zhang and Shasha, SIAM J. Comput. 1989, with unit costs. Between quadratic
+  and quartic in the sizes, hence `EDIT_CELL_LIMIT`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from modern_rlhf.metrics.exact import literal_text
 
-EDIT_CELL_LIMIT = 40_000
-"""Largest product of two tree sizes that the true edit distance is computed for."""
+EDIT_CELL_LIMIT = 500_000
+"""Most table cells that a true edit distance may take (about 0.2 s)."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,16 @@ def label_similarity(a: Counter[str], b: Counter[str]) -> float:
 
 def edit_similarity(a: LabelledTree, b: LabelledTree) -> float | None:
     """TRS with the true edit distance; None above `EDIT_CELL_LIMIT`."""
-    if len(a) * len(b) > EDIT_CELL_LIMIT:
+    if a.labels == b.labels and a.leftmost == b.leftmost:
+        return 1.0
+    if edit_cells(a) * edit_cells(b) > EDIT_CELL_LIMIT:
         return None
     return 1.0 - tree_edit_distance(a, b) / (len(a) + len(b))
+
+
+def edit_cells(tree: LabelledTree) -> int:
+    """Sum of the sizes of the subproblems; the product of two is the cost of their distance."""
+    return sum(root - tree.leftmost[root] + 1 for root in _keyroots(tree))
 
 
 def tree_edit_distance(a: LabelledTree, b: LabelledTree) -> int:

@@ -75,7 +75,8 @@ def metrics_by_epoch(
             )
             if on_unit_scale(key):
                 axis.set_ylim(-0.03, 1.03)
-            axis.legend(loc="best")
+            # A box: target and base lines cross the panel, and must not cross the words.
+            axis.legend(loc="best", frameon=True, framealpha=0.9, edgecolor="none")
         caption = (
             "Bands: 95% bootstrap intervals. Dashed: target; dotted: the base model before "
             "training. Stages follow one another; x counts passes over each stage's own data."
@@ -133,7 +134,15 @@ def all_metrics_by_epoch(
         axis.set_ylim(-0.03, 1.03)
         for span in spans:
             middle = (span.start + span.end) / 2
-            axis.text(middle, 1.0, stage_label(span.stage), ha="center", va="top", color=GREY)
+            axis.annotate(
+                stage_label(span.stage),
+                (middle, 1.0),
+                xycoords=axis.get_xaxis_transform(),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="center",
+                color=GREY,
+            )
         axis.legend(loc="center left", bbox_to_anchor=(1.03, 0.5), fontsize=9.5)
         caption = (
             "Hollow markers at 0: the base model, on the final evaluation's items. Triangles on "
@@ -206,7 +215,10 @@ def _draw_target(
     )
     low, high = entry.get("low"), entry.get("high")
     if low is not None and high is not None:
-        axis.plot([low, high], [row, row], color="#222222", linewidth=1.4, marker="|", ms=8)
+        # Above the dots of the other models, which stand close to a good last one.
+        axis.plot(
+            [low, high], [row, row], color="#222222", linewidth=1.4, marker="|", ms=8, zorder=3
+        )
     for name in known[:-1]:
         other = (models[name].get(key) or {}).get("value")
         if other is not None:

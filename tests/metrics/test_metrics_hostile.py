@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from modern_rlhf.metrics.evaluator import DEFAULT_METRICS, ModernMetricsEvaluator
+from modern_rlhf.metrics.ruby import PARTS
 from modern_rlhf.metrics.texts import CHARACTER_LIMIT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +67,7 @@ def warm() -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_crash_no_hang(name: str) -> None:
     text = HOSTILE[name]
-    evaluator = ModernMetricsEvaluator(metrics=TEXT_METRICS, bootstrap_samples=0)
+    evaluator = ModernMetricsEvaluator(metrics=[*TEXT_METRICS, *PARTS], bootstrap_samples=0)
     # CPU time: what else the machine does is not the text's fault.
     start = time.process_time()
     as_prediction = evaluator.evaluate([text], ["x = sorted(y)"])

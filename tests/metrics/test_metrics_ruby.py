@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import random
+import time
 from functools import cache
 from typing import Any
 
 import pytest
 from scipy.stats import pearsonr
 
+from modern_rlhf.metrics.evaluator import ModernMetricsEvaluator
 from modern_rlhf.metrics.ruby import (
+    PARTS,
     Program,
     ruby_score,
     ruby_scores,
@@ -56,6 +59,31 @@ def test_published_string_and_tree_values(
     a, b = Program(reference), Program(prediction)
     assert string_similarity(a.tokens, b.tokens) == pytest.approx(sts, abs=5e-7)
     assert tree_similarity(a, b) == pytest.approx(trs, abs=5e-7)
+
+
+def test_parts_as_metrics_of_their_own() -> None:
+    evaluator = ModernMetricsEvaluator(metrics=list(PARTS), bootstrap_samples=0)
+    predictions = ["x = 2", "", "sys.exit(`1`)", "x = 1"]
+    references = ["x = 1", "x = 1", "sys.exit(1)", ["y.z()", "x = 1"]]
+    found = evaluator.evaluate(predictions, references, extract=False)
+    assert found["ruby_string"].per_item == pytest.approx([2 / 3, 0.0, 0.75, 1.0])
+    # Trees of 9 nodes, one label apart in both distances; code that does not parse has no tree.
+    for name in ("ruby_tree", "ruby_tree_edit"):
+        assert found[name].per_item == [pytest.approx(17 / 18), 0.0, None, 1.0]
+    # Graphs of 5, one relabelling.
+    assert found["ruby_graph"].per_item == [pytest.approx(0.9), 0.0, None, 1.0]
+    assert found["ruby_graph"].n == 3
+
+
+def test_true_tree_distance_is_refused_by_its_cost_not_by_size() -> None:
+    nested = "(".join(["f"] * 60) + ")" * 59
+    changed = "(".join(["g"] * 60) + ")" * 59
+    flat = "\n".join(["x"] * 60)
+    start = time.process_time()
+    assert true_tree_similarity(Program(nested), Program(changed)) is None
+    assert true_tree_similarity(Program(flat), Program(flat + "\ny")) is not None
+    assert true_tree_similarity(Program(nested), Program(nested)) == 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_empty_texts() -> None:
