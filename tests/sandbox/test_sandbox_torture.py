@@ -174,8 +174,8 @@ def test_without_fork_or_clocks_the_kernels_limit_is_a_timeout(
     strip(MACOS, tmp_path, monkeypatch)
     with SandboxExecutor(workers=1, fork=False) as executor:
         (result,) = executor.run([Program("while True: pass", TESTS, timeout=0.3)])
-    # SIGXCPU after 2 whole seconds of CPU time comes before the fence on wall time, 3 x 0.3 + 5 s
-    assert result.verdict == "timeout" and result.cpu_seconds > 1
+    # SIGXCPU after 2 whole seconds of CPU time, or on a busy machine the fence of 3 x 0.3 + 5 s
+    assert result.verdict == "timeout"
 
 
 def test_a_platform_without_fork_poll_resource_and_signals(
