@@ -3,8 +3,8 @@
     python -m benchmarks.learning --out learning_runs [--seeds 0 1 2] [--preset cpu-test]
 
 First the whole job runs for every seed (base, SFT, reward model, PPO), then the controls: the SFT model
-trained on with its own loss until it has used the wall-clock time that the RLHF stage took, evaluated
-on the same items. Differences are paired over items with a bootstrap 95% interval. Writes
+trained on with its own loss for as many epochs as fit the time of the RLHF stage, evaluated on the same
+items. Timings are noisy, so every control gets the largest ratio of RLHF time to SFT time among the seeds. Differences are paired over items with a bootstrap 95% interval. Writes
 `learning.json` and `learning.md`; finished seeds are kept when it is run again.
 """
 
@@ -29,14 +29,12 @@ from modern_rlhf.utils.atomic import write_json, write_text
 
 
 def continue_sft(
-    pipeline: ModernRLHFPipeline, workspace: Workspace, *, seconds: float
+    pipeline: ModernRLHFPipeline, workspace: Workspace, *, ratio: float
 ) -> PolicyEvaluation:
-    """SFT alone for as long as RLHF took: same data, the SFT peak rate, decayed to 0 again."""
+    """SFT alone for `ratio` times its epochs: same data, the SFT peak rate, decayed to 0 again."""
     config = workspace.config
     source = stages.policy_source(workspace)
-    sft = pipeline.artifacts.done("sft")
-    assert sft is not None
-    epochs = max(1.0, config.training.sft_epochs * seconds / sft["seconds"])
+    epochs = max(1.0, config.training.sft_epochs * ratio)
     lm, tokenizer = load_causal_lm(source), load_tokenizer(source)
     began = time.monotonic()
     SFTTrainer(
@@ -61,15 +59,20 @@ def pipeline_of(preset: str, seed: int, out: Path, overrides: list[str]) -> Mode
     return ModernRLHFPipeline(config, resume=True)
 
 
-def run_control(pipeline: ModernRLHFPipeline) -> None:
+def time_ratio(pipeline: ModernRLHFPipeline) -> float:
+    """Seconds of the RLHF stage for each second of SFT."""
+    sft, rlhf = (pipeline.artifacts.done(name) for name in ("sft", pipeline.algorithm))
+    assert sft is not None and rlhf is not None
+    return float(rlhf["seconds"] / sft["seconds"])
+
+
+def run_control(pipeline: ModernRLHFPipeline, ratio: float) -> None:
     """The seed's control, unless it has been run."""
     path = pipeline.artifacts.evaluation("control")
     if path.is_file():
         return
     with pipeline._session() as workspace:
-        record = pipeline.artifacts.done(pipeline.algorithm)
-        assert record is not None
-        control = continue_sft(pipeline, workspace, seconds=record["seconds"])
+        control = continue_sft(pipeline, workspace, ratio=ratio)
         write_json(path, control.to_dict(), 1)
 
 
@@ -141,8 +144,9 @@ def main() -> None:
     pipelines = [pipeline_of(args.preset, seed, args.out, args.set) for seed in args.seeds]
     for pipeline in pipelines:
         pipeline.run_full_pipeline()
+    ratio = max(time_ratio(pipeline) for pipeline in pipelines)
     for pipeline in pipelines:
-        run_control(pipeline)
+        run_control(pipeline, ratio)
     runs = [measured(pipeline) for pipeline in pipelines]
     write_json(args.out / "learning.json", {"runs": runs}, 1)
     text = table(runs)
