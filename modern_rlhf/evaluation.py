@@ -119,8 +119,9 @@ class PolicyEvaluation:
         extra: further quantities in the same five fields (`reward`, `kl`, `pass_at_1_sampled`,
             `pass_at_<k>`).
         hack_watch: `signatures`, the share of programs (greedy and sampled) with each signature of
-            `sandbox.hack_watch`, and `impossible_pass_rate` (0 unless the judge was fooled); empty
-            where nothing was executed or no answers were sampled.
+            `sandbox.hack_watch`, their `mean_length` in characters, `pass_rate` of the greedy ones and
+            `impossible_pass_rate` (0 unless the judge was fooled); empty where nothing was executed
+            or no answers were sampled.
     """
 
     answers: list[str]
