@@ -64,10 +64,11 @@ def test_no_item_is_answered_twice(
 
     monkeypatch.setattr(HuggingFaceEngine, "generate", spy)
     found: list[Any] = [None, None]
+    models = [tiny_llama(), tiny_llama()]  # not in the threads: they seed the global generator
 
     def work(rank: int) -> None:
         processes = Threads(rank=rank, count=2, device="cpu")
-        found[rank] = evaluate(tiny_llama(), byte_tokenizer, processes)
+        found[rank] = evaluate(models[rank], byte_tokenizer, processes)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
     for thread in threads:
