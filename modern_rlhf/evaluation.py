@@ -11,7 +11,6 @@ policy did on it and the paired comparison are read together.
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 
 from modern_rlhf.data_loader.encoding import encode_demonstrations, encode_prompts
-from modern_rlhf.data_loader.prompts import load_prompts
+from modern_rlhf.data_loader.evaluation_set import EvaluationSet
 from modern_rlhf.errors import DataError, MetricError
 from modern_rlhf.metrics.evaluator import ALL_METRICS, ModernMetricsEvaluator
 from modern_rlhf.metrics.execution import pass_at_k
@@ -29,7 +28,7 @@ from modern_rlhf.metrics.perplexity import reference_perplexity
 from modern_rlhf.metrics.results import MetricResult, MetricsReport
 from modern_rlhf.metrics.stats import bootstrap_interval, paired_bootstrap, proportion_interval
 from modern_rlhf.models.forward import Policy, make_sequences
-from modern_rlhf.records import Demonstration, Prompt, Task
+from modern_rlhf.records import Demonstration
 from modern_rlhf.rewards.base import Reward, RewardBatch
 from modern_rlhf.rollout.collect import decode_response
 from modern_rlhf.rollout.engine import HuggingFaceEngine
@@ -50,61 +49,6 @@ which needs the policy itself; all others are made of its answers."""
 IMPOSSIBLE_SAMPLES = 4
 """Answers drawn for each impossible task."""
 PERIODIC_METRICS = ("pass_at_1", "bleu", "rouge", "codebleu", "ruby", "bertscore", "syntax_valid")
-
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    """N items, aligned with everything an evaluation returns.
-
-    `source` is where they came from; `is_conala` switches the CoNaLa-specific honesty checks on.
-    """
-
-    items: list[Prompt]
-    source: str
-    is_conala: bool = False
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @property
-    def prompts(self) -> list[str]:
-        return [item.prompt for item in self.items]
-
-    @property
-    def references(self) -> list[str | None]:
-        return [item.reference for item in self.items]
-
-    @property
-    def tasks(self) -> list[Task | None]:
-        return [item.task for item in self.items]
-
-    @property
-    def splits(self) -> list[str]:
-        """The task's split (`eval_seen`, `eval_unseen`), or an empty string."""
-        return [item.task.split if item.task is not None else "" for item in self.items]
-
-    def subset(self, count: int, *, seed: int) -> EvaluationSet:
-        """A fixed random part of at most `count` items, order kept."""
-        if count >= len(self.items):
-            return self
-        chosen = sorted(random.Random(seed).sample(range(len(self.items)), count))
-        return EvaluationSet([self.items[i] for i in chosen], self.source, self.is_conala)
-
-
-def load_evaluation_set(path: str, *, max_items: int | None, seed: int) -> EvaluationSet:
-    """Read tasks, demonstrations or prompts to be evaluated on.
-
-    Raises:
-        DataError: unreadable, or no usable row.
-    """
-    loaded = load_prompts(path)
-    found = EvaluationSet(list(loaded.items), path, is_conala=is_conala_path(path))
-    return found if max_items is None else found.subset(max_items, seed=seed)
-
-
-def is_conala_path(path: str) -> bool:
-    """Whether a path names CoNaLa data, by its file or folder name."""
-    return "conala" in path.lower()
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modern_rlhf.cli.flags import at_least, device_and_seed
+from modern_rlhf.cli.measure import correlate, correlate_arguments, evaluate, evaluate_arguments
 from modern_rlhf.cli.parser import OneLineParser
 from modern_rlhf.errors import ConfigError
 
 OUTPUT = "./modern_outputs"
-EVALUATION = "./evaluation"
 RATINGS = "./evaluation_results_server"
-EVALUATION_DATA = "builtin:datasets_for_eval/tasks.jsonl"
 MODEL = "builtin:tiny-code-lm"
 
 
@@ -59,83 +59,13 @@ def _output_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _device_and_seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    parser.add_argument("--seed", type=int, default=0, help="of sampling and resampling")
-
-
-def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="folder, hub id or builtin: name; once for each model, the first is compared with",
-    )
-    parser.add_argument(
-        "--data",
-        default=EVALUATION_DATA,
-        metavar="F",
-        help="tasks (MBPP, HumanEval, ODEX or the project's), CoNaLa, or prompts with references "
-        f"(default: {EVALUATION_DATA})",
-    )
-    parser.add_argument("--output-dir", default=EVALUATION, help=f"default: {EVALUATION}")
-    parser.add_argument(
-        "--max-items", type=int, metavar="N", help="a fixed random part of the data"
-    )
-    parser.add_argument(
-        "--samples",
-        type=int,
-        default=1,
-        metavar="K",
-        help="answers an item at temperature 1 beside the greedy one, for pass@1 and pass@K "
-        "(default: 1)",
-    )
-    parser.add_argument("--metrics", metavar="A,B,...", help="default: all of them")
-    parser.add_argument("--bertscore-model", metavar="NAME", help="encoder of BERTScore")
-    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
-    parser.add_argument(
-        "--bootstrap-samples", type=int, default=1000, metavar="N", help="default: 1000"
-    )
-    _device_and_seed(parser)
-
-
-def _evaluate(args: argparse.Namespace) -> int:
-    if not args.model:
-        raise ConfigError("name a model to evaluate: --model A, and --model B to compare with")
-    _at_least(1, args, "max_items", "max_new_tokens")
-    _at_least(0, args, "samples", "bootstrap_samples")
-    from modern_rlhf.cli.evaluate import EvaluationSettings, evaluate_command
-    from modern_rlhf.evaluation import METRICS
-
-    text = evaluate_command(
-        models=args.model,
-        data=args.data,
-        output_dir=args.output_dir,
-        max_items=args.max_items,
-        device=args.device,
-        settings=EvaluationSettings(
-            metrics=tuple(name for name in args.metrics.split(",") if name)
-            if args.metrics
-            else METRICS,
-            samples=args.samples,
-            max_new_tokens=args.max_new_tokens,
-            bertscore_model=args.bertscore_model,
-            bootstrap_samples=args.bootstrap_samples,
-            seed=args.seed,
-        ),
-    )
-    print(text)
-    return 0
-
-
 def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to answer")
     parser.add_argument("--prompts-file", metavar="F", help="JSONL, CSV or text file of prompts")
     parser.add_argument("--model", default=MODEL, help=f"default: {MODEL}")
     parser.add_argument("--output", metavar="F.jsonl", help="write the answers here, for `rate`")
     _sampling_arguments(parser)
-    _device_and_seed(parser)
+    device_and_seed(parser)
 
 
 def _sampling_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,8 +75,8 @@ def _sampling_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_sampling(args: argparse.Namespace) -> None:
-    _at_least(1, args, "samples", "max_new_tokens")
-    _at_least(0, args, "temperature")
+    at_least(1, args, "samples", "max_new_tokens")
+    at_least(0, args, "temperature")
     if args.samples > 1 and args.temperature == 0:
         raise ConfigError(
             f"--samples {args.samples} greedy answers would all be the same; add --temperature 1"
@@ -219,7 +149,7 @@ def _rate(args: argparse.Namespace) -> int:
         )
     if args.prompts is not None and not args.model:
         raise ConfigError("--prompts are for --model to answer: give --model A --model B too")
-    _at_least(1, args, "raters_per_item")
+    at_least(1, args, "raters_per_item")
     if not 0 <= args.port <= 65535:
         raise ConfigError(f"--port {args.port}: expected 0 to 65535")
     from modern_rlhf.feedback.server import serve
@@ -264,52 +194,6 @@ def _answers_of_models(args: argparse.Namespace) -> str:
     )
 
 
-def _correlate_arguments(parser: argparse.ArgumentParser) -> None:
-    from modern_rlhf.cli.correlate import METRICS
-
-    parser.add_argument(
-        "graded", help="JSONL of graded answers with references, or a folder of human feedback"
-    )
-    parser.add_argument(
-        "--metrics", default=",".join(METRICS), metavar="A,B,...", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--reward-model", metavar="DIR", help="also a trained reward model's scores"
-    )
-    parser.add_argument("--bertscore-model", metavar="NAME", help="encoder of BERTScore")
-    parser.add_argument(
-        "--bootstrap-samples", type=int, default=1000, metavar="N", help="default: 1000"
-    )
-    parser.add_argument(
-        "--output-dir", metavar="DIR", help="write agreement.json, .csv and .png here"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the resampling")
-
-
-def _correlate(args: argparse.Namespace) -> int:
-    _at_least(0, args, "bootstrap_samples")
-    from modern_rlhf.cli.correlate import correlate_command
-
-    text = correlate_command(
-        args.graded,
-        metrics=[name for name in args.metrics.split(",") if name],
-        reward_model=args.reward_model,
-        bertscore_model=args.bertscore_model,
-        output_dir=args.output_dir,
-        samples=args.bootstrap_samples,
-        seed=args.seed,
-    )
-    print(text)
-    return 0
-
-
-def _at_least(low: float, args: argparse.Namespace, *names: str) -> None:
-    for name in names:
-        value = getattr(args, name)
-        if value is not None and not value >= low:
-            raise ConfigError(f"--{name.replace('_', '-')} {value}: expected at least {low:g}")
-
-
 def _report(args: argparse.Namespace) -> int:
     from modern_rlhf.report.build import build_report
 
@@ -348,15 +232,15 @@ def _fetch(args: argparse.Namespace) -> int:
 COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "answer an evaluation set with one or more models and measure",
-        _evaluate_arguments,
-        _evaluate,
+        evaluate_arguments,
+        evaluate,
     ),
     "generate": Command("answer prompts with a model", _generate_arguments, _generate),
     "rate": Command("rate answers on a web page, or summarise ratings", _rate_arguments, _rate),
     "correlate": Command(
         "compare metrics, or a reward model, with human grades",
-        _correlate_arguments,
-        _correlate,
+        correlate_arguments,
+        correlate,
     ),
     "report": Command(
         "build report.html and the plots from a run's files", _output_argument, _report

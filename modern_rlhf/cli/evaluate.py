@@ -18,15 +18,9 @@ from typing import Any
 from tqdm import tqdm
 
 from modern_rlhf.config.sections import HardwareConfig, RewardConfig
+from modern_rlhf.data_loader.evaluation_set import EvaluationSet, load_evaluation_set
 from modern_rlhf.errors import DataError
-from modern_rlhf.evaluation import (
-    EvaluationSet,
-    Evaluator,
-    PolicyEvaluation,
-    compare,
-    load_evaluation_set,
-    read_evaluation,
-)
+from modern_rlhf.evaluation import Evaluator, PolicyEvaluation, compare, read_evaluation
 from modern_rlhf.metrics.stats import holm
 from modern_rlhf.models.loading import context_length, fingerprint, load_causal_lm, load_tokenizer
 from modern_rlhf.report.comparison import comparison_csv, comparison_markdown, items_csv

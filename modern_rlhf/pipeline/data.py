@@ -9,11 +9,15 @@ from typing import Any
 from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.data_loader.columns import group_of_prompt
 from modern_rlhf.data_loader.demonstrations import load_demonstrations
+from modern_rlhf.data_loader.evaluation_set import (
+    EvaluationSet,
+    is_conala_path,
+    load_evaluation_set,
+)
 from modern_rlhf.data_loader.preferences import load_preferences
 from modern_rlhf.data_loader.prompts import load_prompts
 from modern_rlhf.data_loader.splits import remove_overlap, split_by_group
 from modern_rlhf.errors import DataError
-from modern_rlhf.evaluation import EvaluationSet, is_conala_path, load_evaluation_set
 from modern_rlhf.feedback.store import load_feedback
 from modern_rlhf.records import Demonstration, PreferencePair, Prompt, Rating
 

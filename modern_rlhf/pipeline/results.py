@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from modern_rlhf.config.sections import ModernRLHFConfig
-from modern_rlhf.evaluation import EvaluationSet, PolicyEvaluation, compare
+from modern_rlhf.data_loader.evaluation_set import EvaluationSet
+from modern_rlhf.evaluation import PolicyEvaluation, compare
 from modern_rlhf.honesty import assess
 from modern_rlhf.metrics.trivial import trivial_baselines
 from modern_rlhf.pipeline.data import RunData

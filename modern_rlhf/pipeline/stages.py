@@ -18,13 +18,9 @@ from typing import Any
 import torch
 
 from modern_rlhf.data_loader.encoding import encode_prompts
+from modern_rlhf.data_loader.evaluation_set import EvaluationSet
 from modern_rlhf.errors import DataError, ModelError
-from modern_rlhf.evaluation import (
-    PERIODIC_METRICS,
-    EvaluationSet,
-    PolicyEvaluation,
-    read_evaluation,
-)
+from modern_rlhf.evaluation import PERIODIC_METRICS, PolicyEvaluation, read_evaluation
 from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
 from modern_rlhf.pipeline.synthetic import synthetic_feedback
 from modern_rlhf.pipeline.workspace import Workspace

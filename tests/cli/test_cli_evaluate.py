@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from modern_rlhf.evaluation import METRICS, load_evaluation_set
+from modern_rlhf.data_loader.evaluation_set import load_evaluation_set
+from modern_rlhf.evaluation import METRICS
 from modern_rlhf.main import main
 
 QUICK = "pass_at_1,bleu,chrf,perplexity"
