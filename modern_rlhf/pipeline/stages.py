@@ -181,9 +181,11 @@ def _trained_reward_model(
         runtime=workspace.runtime("reward_model"),
         cache_folder=workspace.artifacts.stage("reward_model") / "features",
     )
+    held_out = trainer.validation_pairs
+    simulated = " (of a simulated rater)" if any(pair.synthetic for pair in held_out) else ""
     workspace.say(
         f"reward: {len(trainer.train_pairs)} pairs and {len(trainer.train_ratings)} ratings to train "
-        f"on, {len(trainer.validation_pairs)} pairs held out by question"
+        f"on, {len(held_out)} pairs{simulated} held out by question"
     )
     if config.reward.use_human_logits and not ratings:
         workspace.say("reward: no ratings, so no head for their five levels")

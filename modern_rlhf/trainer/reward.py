@@ -289,14 +289,16 @@ class RewardTrainer:
 def _split(items: Sequence[Any], *, fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
     """(train, validation) by question; everything trains when the fraction is 0.
 
-    Only people's judgements are validated on: synthetic ones of held-out questions go to neither part,
-    and where there are none but synthetic ones nothing is held out.
+    Where there are people's judgements only these are validated on, and synthetic ones of held-out
+    questions go to neither part. Where all are synthetic they are validated on, which says how well the
+    simulated rater was learnt.
     """
-    if fraction <= 0 or all(item.synthetic for item in items):
+    if fraction <= 0 or not items:
         return list(items), []
     parts = split_by_group(
         list(items), fractions={"train": 1.0 - fraction, VALIDATION: fraction}, seed=seed
     )
     if not parts["train"]:
         return list(items), []
-    return parts["train"], [item for item in parts[VALIDATION] if not item.synthetic]
+    simulated = all(item.synthetic for item in items)
+    return parts["train"], [one for one in parts[VALIDATION] if simulated or not one.synthetic]

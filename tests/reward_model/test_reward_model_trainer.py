@@ -109,7 +109,9 @@ def test_the_recipe_of_chosen_rejected_files(
     assert trainer.evaluate()["accuracy"]["value"] > 0.9
 
 
-def test_synthetic_judgements_teach_but_never_validate(decoder: Backbone) -> None:
+def test_synthetic_judgements_teach_and_validate_only_where_there_are_no_others(
+    decoder: Backbone,
+) -> None:
     real = [Rating(f"q{n}", GOOD, {"overall": 1.0}, group_id=str(n)) for n in range(20)]
     made = [dataclasses.replace(rating, response=BAD, synthetic=True) for rating in real]
     trainer = RewardTrainer(
@@ -121,7 +123,9 @@ def test_synthetic_judgements_teach_but_never_validate(decoder: Backbone) -> Non
     assert held_out.isdisjoint(rating.group_id for rating in trainer.train_ratings)
     assert sum(rating.synthetic for rating in trainer.train_ratings) == 20 - len(held_out)
     alone = RewardTrainer(frozen(decoder), ratings=made, config=CONFIG, training=TRAINING)
-    assert (len(alone.train_ratings), alone.validation_ratings) == (20, [])
+    assert len(alone.validation_ratings) == len(held_out) and len(alone.train_ratings) == 20 - len(
+        held_out
+    )
 
 
 def test_the_configuration_builds_the_model(tiny_model_folder: Path, tmp_path: Path) -> None:
