@@ -96,7 +96,7 @@ def get_cpu_test_config() -> ModernRLHFConfig:
             rollout_batch_size=384,
             samples_per_prompt=8,
             rlhf_epochs=2,
-            total_steps=216,
+            total_steps=180,
             ppo_epochs=1,
             ppo_mini_batches=2,
             ppo_lambda=1.0,
@@ -107,8 +107,8 @@ def get_cpu_test_config() -> ModernRLHFConfig:
             self_imitation_steps=4,
             max_prompt_tokens=128,
             max_response_tokens=96,
-            save_steps=36,
-            eval_steps=36,
+            save_steps=30,
+            eval_steps=30,
             early_stopping_patience=0,
         ),
         reward=RewardConfig(
@@ -125,7 +125,7 @@ def get_cpu_test_config() -> ModernRLHFConfig:
             skip_demonstrated_prompts=True,
             validation_fraction=0.02,
         ),
-        evaluation=EvaluationConfig(periodic_eval_samples=64, bertscore_model=BUILTIN_MODEL),
+        evaluation=EvaluationConfig(periodic_eval_samples=48, bertscore_model=BUILTIN_MODEL),
         hardware=HardwareConfig(device="cpu", require_cuda=False),
         tags=["cpu-test"],
     )
