@@ -41,6 +41,24 @@ def test_every_command_of_the_readme_parses(repository: Path) -> None:
     assert checked == 4
 
 
+def test_every_other_command_of_the_readme_parses(repository: Path) -> None:
+    from modern_rlhf.cli.commands import COMMANDS
+    from modern_rlhf.cli.parser import OneLineParser
+
+    lines = [line for block in blocks(repository, "") for line in block.splitlines()]
+    found = [shlex.split(line)[1:] for line in lines if line.startswith("modern-rlhf ")]
+    assert {words[0] for words in found} == {"evaluate", "rate", "correlate", "doctor"}
+    for name, *arguments in found:
+        parser = OneLineParser(prog=name)
+        COMMANDS[name].configure(parser)
+        parser.parse_args(arguments)
+
+
+def test_every_trainer_has_an_example(repository: Path) -> None:
+    names = {path.stem for path in (repository / "examples").glob("*.py")}
+    assert names >= {"sft", "reward", "ppo", "reinforce", "rloo", "grpo", "dpo", "kto"}
+
+
 def test_the_named_files_are_there(repository: Path) -> None:
     for name in ("requirements.txt", "requirements-dev.txt", "run_modern_rlhf.py", "Makefile"):
         assert (repository / name).is_file(), name
