@@ -55,6 +55,7 @@ class TwoPartReward:
             details={
                 "verdict": ["fail"] * len(values),
                 "hack_signatures": [["exit"]] * len(values),
+                "trace": [{"code": "x = 1", "unexecuted_lines": []}] * len(values),
             },
         )
 
