@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import byte_tokenizer
+from reward_model_backbones import byte_tokenizer
 
 from modern_rlhf.errors import DataError, ModelError
 from modern_rlhf.records import Rating
