@@ -85,9 +85,12 @@ def measured(pipeline: ModernRLHFPipeline) -> dict[str, Any]:
     return {
         "seed": pipeline.config.training.seed,
         "stages": {name: done and done["seconds"] for name, done in stages_done.items()},
-        "by_split": {name: one.by_split for name, one in found.items()},
+        "by_split": {
+            name: {split: _passes(values) for split, values in one.by_split.items()}
+            for name, one in found.items()
+        },
         "differences": {
-            f"{after} - {before}": compare(found[before], found[after], splits=splits)
+            f"{after} - {before}": _passes(compare(found[before], found[after], splits=splits))
             for before, after in (
                 ("base", "sft"),
                 ("sft", "rlhf"),
@@ -96,6 +99,11 @@ def measured(pipeline: ModernRLHFPipeline) -> dict[str, Any]:
             )
         },
     }
+
+
+def _passes(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Only pass rates: the other metrics stay in each run's own files."""
+    return {name: value for name, value in metrics.items() if name.startswith("pass_at_1")}
 
 
 def points(entry: dict[str, Any], key: str = "value") -> str:

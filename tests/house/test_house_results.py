@@ -1,0 +1,56 @@
+"""The learning figures of the README and of docs/results.md are those that the benchmark wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def runs(repository: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((repository / "docs/learning.json").read_text())[
+        "runs"
+    ]
+    return found
+
+
+def cell(entry: dict[str, Any], key: str = "value") -> str:
+    return f"{100 * entry[key]:.1f} [{100 * entry['low']:.1f}, {100 * entry['high']:.1f}]"
+
+
+def test_the_readme_s_table(repository: Path, runs: list[dict[str, Any]]) -> None:
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    for run in runs:
+        found = {name: run["by_split"][name]["eval_seen"]["pass_at_1"] for name in run["by_split"]}
+        gain = run["differences"]["rlhf - sft"]["pass_at_1/eval_seen"]
+        row = f"| {run['seed']} | {100 * found['base']['value']:.1f} | {cell(found['sft'])} | "
+        row += f"{cell(found['rlhf'])} | +{cell(gain, 'difference')} |"
+        assert row in text
+
+
+def test_the_tables_of_the_results_page(repository: Path, runs: list[dict[str, Any]]) -> None:
+    text = (repository / "docs" / "results.md").read_text(encoding="utf-8")
+    for run in runs:
+        by_split, differences = run["by_split"], run["differences"]
+        greedy, sampled = (
+            [cell(by_split[name]["eval_seen"][metric]) for name in ("sft", "rlhf", "control")]
+            for metric in ("pass_at_1", "pass_at_1_sampled")
+        )
+        base = cell(by_split["base"]["eval_seen"]["pass_at_1"])
+        paired = [
+            cell(differences[name]["pass_at_1/eval_seen"], "difference")
+            for name in ("sft - base", "rlhf - sft", "control - sft", "rlhf - control")
+        ]
+        for cells in ([base, *greedy], sampled, paired):
+            assert f"| seed {run['seed']} | {' | '.join(cells)} |" in text
+
+
+def test_the_aim_was_reached(runs: list[dict[str, Any]]) -> None:
+    assert [run["seed"] for run in runs] == [0, 1, 2]
+    for run in runs:
+        seen = {name: values["pass_at_1/eval_seen"] for name, values in run["differences"].items()}
+        assert seen["sft - base"]["difference"] >= 0.25
+        assert seen["rlhf - sft"]["difference"] >= 0.08 and seen["rlhf - sft"]["low"] > 0
