@@ -17,7 +17,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from modern_rlhf.config.sections import HardwareConfig, RewardConfig
+from modern_rlhf.config.reward import RewardConfig
+from modern_rlhf.config.sections import HardwareConfig
 from modern_rlhf.data_loader.evaluation_set import EvaluationSet, load_evaluation_set
 from modern_rlhf.errors import DataError
 from modern_rlhf.evaluation import Evaluator, PolicyEvaluation, compare, read_evaluation
@@ -131,13 +132,17 @@ def _evaluation(
     )
     total = (1 + settings.samples) * len(items)
     with tqdm(total=total, desc=label, unit="answer", disable=None) as bar:
+
+        def advance(finished: int) -> None:
+            bar.update(finished)
+
         found = evaluator.evaluate_policy(
             lm,
             tokenizer,
             items,
             sampled=settings.samples,
             keep=answers,
-            progress=bar.update,
+            progress=advance,
         )
     write_json(path, found.to_dict(), SCHEMA)
     answers.unlink(missing_ok=True)

@@ -83,7 +83,7 @@ def get_cpu_test_config() -> ModernRLHFConfig:
             batch_size=32,
             sft_batch_size=16,
             sft_learning_rate=2e-3,
-            sft_epochs=8,
+            sft_epochs=7,
             sft_warmup_steps=10,
             # Few episodes and much noise: Adam's epsilon is about the size of a weight's gradient,
             # so that weights with small gradients move little (docs/LOG.md).
@@ -107,8 +107,8 @@ def get_cpu_test_config() -> ModernRLHFConfig:
             self_imitation_steps=4,
             max_prompt_tokens=128,
             max_response_tokens=96,
-            save_steps=30,
-            eval_steps=30,
+            save_steps=15,
+            eval_steps=100,
             early_stopping_patience=0,
         ),
         reward=RewardConfig(
@@ -116,6 +116,7 @@ def get_cpu_test_config() -> ModernRLHFConfig:
             execution_reward_weight=0.6,
             semantic_reward_weight=0.2,
             human_preference_weight=0.1,
+            execution_timeout=1.0,
         ),
         data=DataConfig(
             train_data_path="builtin:datasets_for_training/sft_dataset.csv",

@@ -219,7 +219,6 @@ class RewardHeads(nn.Module):
         self.gain.fill_(1.0 / spread)
         self.bias.fill_(-float(totals.mean()) / spread)
 
-
     @torch.no_grad()
     def set_temperature(self, temperature: float) -> None:
         """Store T of P(first is preferred) = sigmoid(gap of calibrated scores / T).

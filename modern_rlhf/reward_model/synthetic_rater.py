@@ -193,7 +193,9 @@ class SyntheticRater:
         )
         mass = by_level.sum(-1, keepdim=True)
         if not bool(torch.isfinite(mass).all()):
-            raise ModelError(f"the synthetic rater {self.name!r} computes NaN: choose another model")
+            raise ModelError(
+                f"the synthetic rater {self.name!r} computes NaN: choose another model"
+            )
         shares = (by_level / mass.clamp_min(1e-30)).double()
         levels = torch.arange(1, 6, dtype=torch.float64, device=device)
         return [

@@ -12,7 +12,6 @@ from typing import Any
 from modern_rlhf.evaluation import METRICS
 from modern_rlhf.tracking import RunTracker
 
-
 KINDS = ("sft", "reward", "ppo", "reinforce", "rloo", "grpo", "dpo", "online_dpo", "kto")
 
 

@@ -25,7 +25,7 @@ def test_against_a_naive_loop() -> None:
                 total -= float(weights[row]) * float(log_probs[row, column].detach())
                 tokens += float(weights[row])
     loss = weighted_likelihood(log_probs=log_probs, mask=mask, weights=weights, denominator=tokens)
-    assert abs(float(loss) - total / tokens) < 1e-12
+    assert abs(float(loss.detach()) - total / tokens) < 1e-12
     loss.backward()
     expected = -(weights[:, None] * mask) / tokens
     assert log_probs.grad is not None and torch.allclose(log_probs.grad, expected)

@@ -42,7 +42,7 @@ def test_the_main_job_leaves_what_the_design_says(config: ModernRLHFConfig) -> N
     assert set(written["targets_met"]) == {"bertscore", "codebleu", "bleu", "rouge", "ruby"}
     assert json.loads((out / "status.json").read_text())["state"] == "done"
     episodes = (out / "rollouts.jsonl").read_text().splitlines()
-    assert len(episodes) == 3 * 16  # 6 optimiser steps, 2 a rollout
+    assert len(episodes) == 3 * 16  # 9 optimiser steps, 3 a rollout
     row = json.loads(episodes[0])
     assert {"prompt", "text", "reward", "components", "kl", "advantage", "verdict", "step"} <= set(
         row

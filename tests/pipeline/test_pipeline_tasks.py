@@ -9,8 +9,8 @@ import pytest
 
 from modern_rlhf.config import get_cpu_test_config
 from modern_rlhf.config.reward import RewardConfig
-from modern_rlhf.errors import DataError
 from modern_rlhf.data_loader.evaluation_set import EvaluationSet
+from modern_rlhf.errors import DataError
 from modern_rlhf.pipeline.data import RunData
 from modern_rlhf.pipeline.workspace import Workspace
 from modern_rlhf.records import Prompt, Task
