@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from modern_rlhf.config.sections import RewardConfig
+from modern_rlhf.config.reward import RewardConfig
 from modern_rlhf.errors import ConfigError, SandboxError
 from modern_rlhf.records import Prompt
 from modern_rlhf.rewards.base import RewardBatch, RewardScores

@@ -125,8 +125,8 @@ def lines_of(
 def test_training_logs_what_the_page_says_and_nothing_else(
     repository: Path, tmp_path: Path, tiny_llama: Callable[..., Any], byte_tokenizer: Any
 ) -> None:
-    file = repository / "tests" / "reward_model" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("reward_model_fixtures", file)
+    file = repository / "tests" / "reward_model" / "reward_model_backbones.py"
+    spec = importlib.util.spec_from_file_location("reward_model_backbones", file)
     assert spec is not None and spec.loader is not None
     fixtures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fixtures)

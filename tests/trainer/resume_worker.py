@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from conftest import build_byte_tokenizer
 
 from modern_rlhf.checkpoint.store import CheckpointStore
-from modern_rlhf.config.sections import ModelConfig, RewardConfig, TrainingConfig
+from modern_rlhf.config.reward import RewardConfig
+from modern_rlhf.config.sections import ModelConfig, TrainingConfig
 from modern_rlhf.models.loading import Backbone
 from modern_rlhf.pipeline.function_style import create_trainer
 from modern_rlhf.records import PreferencePair, Rating
