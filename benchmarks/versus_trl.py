@@ -219,9 +219,9 @@ def main() -> None:
         job = ours if args.worker == "ours" else theirs
         print(json.dumps(job(args.jobs[0], args.model, args.out, args.device)))
         return
-    trained = args.out / "sft"
+    trained = args.out / "sft" / "final_model"
     if not (trained / "config.json").is_file():
-        measure("ours", "sft", args.model, trained, args.device)
+        measure("ours", "sft", args.model, trained.parent, args.device)
     found: dict[str, Any] = {}
     for job in args.jobs:
         model = args.model if job == "sft" else str(trained)

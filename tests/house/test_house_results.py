@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +55,19 @@ def test_the_aim_was_reached(runs: list[dict[str, Any]]) -> None:
         seen = {name: values["pass_at_1/eval_seen"] for name, values in run["differences"].items()}
         assert seen["sft - base"]["difference"] >= 0.25
         assert seen["rlhf - sft"]["difference"] >= 0.08 and seen["rlhf - sft"]["low"] > 0
+
+
+def test_the_readme_s_times_beside_trl(repository: Path) -> None:
+    found = json.loads((repository / "docs" / "versus_trl.json").read_text())
+    ratio = {
+        job: statistics.median(
+            there["seconds"] / here["seconds"]
+            for here, there in zip(runs["ours"], runs["trl"], strict=True)
+        )
+        for job, runs in found.items()
+    }
+    sentence = (
+        f"takes TRL 1.16 {ratio['sft']:.1f} times as long for SFT, {ratio['grpo']:.1f} times for "
+        f"GRPO and {ratio['dpo']:.1f} times for DPO"
+    )
+    assert sentence in (repository / "README.md").read_text(encoding="utf-8")
