@@ -169,7 +169,7 @@ def test_accelerate_launch_ends_when_a_process_dies(tmp_path: Path) -> None:
 SMALLEST = """--mode cpu-test --steps 2 --set data.max_train_samples=48 --set data.max_prompts=48
  --set training.sft_epochs=1 --set training.rollout_batch_size=16 --set data.validation_fraction=0.2
  --set training.max_response_tokens=16 --set reward.reward_epochs=1 --set evaluation.eval_samples=8
- --set evaluation.periodic_eval_samples=4 --set evaluation.bootstrap_samples=20 --set
+ --set evaluation.periodic_eval_samples=4 --set evaluation.bootstrap_samples=100 --set
  hardware.sandbox_workers=1 --set training.mixed_precision=no"""
 
 
