@@ -48,6 +48,7 @@ def configured(options: argparse.Namespace, seed: int, folder: Path, more: Seque
         f"data.output_path={folder}",
         "reward.use_custom_reward=false",
         f"training.rlhf_epochs={options.rollouts}",
+        "training.self_imitation_steps=0",  # the algorithms themselves are compared
         f"training.total_steps={2 * options.rollouts}",  # the preset has two mini-batches a rollout
         "training.save_steps=6",
         "training.eval_steps=0",
