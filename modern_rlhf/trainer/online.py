@@ -176,7 +176,7 @@ class OnlineLoop:
             )
             if training.self_imitation_steps:
                 self.memory.add_rollout(batch, scores, self._drawn(step))
-                updates |= self.updater.imitate(self.memory)
+                updates |= self.updater.imitate(self.memory, step=step)
             metrics = self.metrics(batch, advantages, scores, sums, updates, rate)
             self.kl_controller.update(metrics["kl"], len(batch))
             step += 1

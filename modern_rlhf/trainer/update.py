@@ -36,6 +36,8 @@ from modern_rlhf.trainer.loop import (
 from modern_rlhf.trainer.pairs import accumulate_pairs
 from modern_rlhf.trainer.runtime import Runtime
 
+REMEDY = "lower training.learning_rate or use --set training.mixed_precision=no"
+
 
 @dataclass(frozen=True)
 class OnlineParts:
@@ -128,7 +130,7 @@ class Updater:
         """All optimiser steps on one rollout; mean gradient norm and how many there were."""
         training = self.training
         norms: list[float] = []
-        value_only = step < training.ppo_value_warmup_rollouts and self.algorithm.needs_value
+        value_only = self._value_only(step)
         stop_inner = False
         for _ in range(self.epochs):
             for rows in self._mini_batches(len(batch)):
@@ -137,12 +139,8 @@ class Updater:
                 before = MetricSums()
                 self.accumulate(batch, advantages, rows, before, value_only, kl_coefficient)
                 done = before.result(self.runtime)
-                check_finite(
-                    done.get("policy_loss", 0.0),
-                    what="the policy loss",
-                    step=step + 1,
-                    remedy="lower training.learning_rate or use --set training.mixed_precision=no",
-                )
+                loss = done.get("policy_loss", 0.0)
+                check_finite(loss, what="the policy loss", step=step + 1, remedy=REMEDY)
                 norms.append(
                     self.runtime.step(self.optimizer, self.trainable, training.max_grad_norm)
                 )
@@ -161,6 +159,9 @@ class Updater:
             [prompt * group + sample for prompt in part for sample in range(group)]
             for part in _split(prompts, self.training.ppo_mini_batches)
         ]
+
+    def _value_only(self, step: int) -> bool:
+        return self.algorithm.needs_value and step < self.training.ppo_value_warmup_rollouts
 
     def _cap_reached(self) -> bool:
         cap = self.training.total_steps
@@ -270,13 +271,14 @@ class Updater:
         rows = [(*self.parts.sft_rows[i], 1.0) for i in chosen]
         self._accumulate_answers(rows, sums, "sft_loss", self.training.ppo_sft_coef)
 
-    def imitate(self, memory: BestAnswers) -> dict[str, float]:
+    def imitate(self, memory: BestAnswers, *, step: int) -> dict[str, float]:
         """`self_imitation_steps` optimiser steps of `batch_size` answers; the mean loss, the memory.
 
-        There is no step while there are fewer answers than processes to share them.
+        None while there are fewer answers than processes, or while only the value trains.
         """
         training, sums, done = self.training, MetricSums(), 0
-        steps = training.self_imitation_steps if len(memory) >= self.runtime.processes.count else 0
+        ready = len(memory) >= self.runtime.processes.count and not self._value_only(step)
+        steps = training.self_imitation_steps if ready else 0
         while done < steps and not self._cap_reached():
             drawn = memory.draw(training.batch_size, seed=training.seed, step=self.optimizer_steps)
             rows = [(self.parts.prompt_ids[p], a.response_ids, a.surplus) for p, a in drawn]
@@ -285,6 +287,8 @@ class Updater:
             self.optimizer_steps += 1
             done += 1
         means = {name: value / done for name, value in sums.result(self.runtime).items()}
+        for name, value in means.items():
+            check_finite(value, what=name, step=step + 1, remedy=REMEDY)
         return {**means, "imitation_answers": float(len(memory))}
 
     def _accumulate_answers(

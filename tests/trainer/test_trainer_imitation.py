@@ -48,6 +48,30 @@ def test_draws_repeat_and_differ_by_step() -> None:
     assert copy.draw(8, seed=1, step=3) == memory.draw(8, seed=1, step=3)
 
 
+def test_no_imitation_while_only_the_value_trains(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any
+) -> None:
+    lm = tiny_llama()
+    before = {name: value.clone() for name, value in lm.state_dict().items()}
+    PPOTrainer(
+        lm,
+        byte_tokenizer,
+        prompts=list("abcd"),
+        reward=lambda prompts, responses, **_: [float(len(set(text))) for text in responses],
+        config=TrainingConfig(
+            learning_rate=1e-2,
+            rollout_batch_size=16,
+            samples_per_prompt=4,
+            rlhf_epochs=1,
+            ppo_value_warmup_rollouts=9,
+            max_response_tokens=4,
+            self_imitation_steps=2,
+        ),
+        model_config=ModelConfig(prompt_style="plain"),
+    ).train()
+    assert all(torch.equal(value, before[name]) for name, value in lm.state_dict().items())
+
+
 def test_rare_successes_are_learnt_faster(
     tiny_llama: Callable[..., Any], byte_tokenizer: Any
 ) -> None:
