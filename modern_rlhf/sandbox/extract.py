@@ -108,8 +108,8 @@ def extract_code(
 def _fenced(text: str, entry_point: str | None) -> tuple[str, str] | None:
     """The best fenced block: the first that defines the entry point, else the first with a
     definition, else the first that is not marked as another language."""
-    if "```" not in text and "~~~" not in text:
-        return None
+    if ("```" not in text and "~~~" not in text) or parses(text):
+        return None  # fences inside a string of a whole program are its own
     blocks: list[tuple[str, str, bool]] = []
     opened: re.Match[str] | None = None
     for match in _FENCE.finditer(text):

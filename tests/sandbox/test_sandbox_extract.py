@@ -26,6 +26,8 @@ HEAD = 'from typing import List\n\n\ndef f(a: List[int], b):\n    """Add."""\n'
         ("  def f(a):\n    return a\n", "def f(a):\n  return a\n", "dedent"),
         (">>> x = 1\n>>> y = 2\n1", "x = 1\ny = 2", "doctest"),
         ("<think>```python\nbad\n```</think>x = 1", "x = 1", "tags"),
+        ('p = "a ```x``` b".split()', 'p = "a ```x``` b".split()', "as-is"),
+        ('"""Say:\n```\nf()\n```\n"""\nx = 1', '"""Say:\n```\nf()\n```\n"""\nx = 1', "as-is"),
         ("I would use x.sort() for that.", "I would use x.sort() for that.", "as-is"),
     ],
 )  # fmt: skip
