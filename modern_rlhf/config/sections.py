@@ -93,7 +93,9 @@ class TrainingConfig:
     missing_eos_rule: str = option(
         "none", "score of an unfinished answer (D13)", choices=("none", "replace", "subtract")
     )
-    missing_eos_value: float = option(1.0, "value used by missing_eos_rule")
+    missing_eos_value: float | None = option(
+        None, "the score of `replace` (null: -1), what `subtract` takes off (null: 1)"
+    )
     max_unscorable_share: float = option(0.25, "stop above this share", low=0.0, high=1.0)
     abort_kl: float | None = option(None, "stop when KL to the reference exceeds this", low=0.0)
 

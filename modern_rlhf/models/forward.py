@@ -204,8 +204,13 @@ class ValueModel(nn.Module):
 
 @torch.no_grad()
 def _head_is_plain(lm: Any) -> bool:
-    """Compare the model's own logits with `head(trunk(x))` on four tokens."""
+    """Compare the model's own logits with `head(trunk(x))` on four tokens.
+
+    A head that carries adapters is not plain: at first they add 0, later they do not.
+    """
     head = lm.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return False
     device = head.weight.device
     ids = torch.arange(4, device=device)[None] % head.weight.shape[0]
     mask = torch.ones_like(ids)

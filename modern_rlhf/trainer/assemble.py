@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modern_rlhf.config.sections import ModelConfig, TrainingConfig, check_training
-from modern_rlhf.data_loader.encoding import encode_demonstrations, encode_prompts
+from modern_rlhf.data_loader.encoding import encode_demonstrations, encode_prompts, pad_id_of
 from modern_rlhf.data_loader.rows import demonstrations_from_rows, prompts_from_rows
 from modern_rlhf.errors import DataError
 from modern_rlhf.models.forward import Policy, ValueModel
@@ -93,7 +93,7 @@ def assemble(
     sampler = engine or HuggingFaceEngine(
         lm.to(runtime.device),
         eos_ids=stop_ids(lm, tokenizer),
-        pad_id=tokenizer.pad_token_id,
+        pad_id=pad_id_of(tokenizer),
         dtype=runtime.compute_dtype,
         stop_strings=training.stop_strings,
         tokenizer=tokenizer,

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from modern_rlhf.config.sections import ModelConfig, TrainingConfig, check_training
+from modern_rlhf.data_loader.encoding import pad_id_of
 from modern_rlhf.data_loader.rows import pairs_from_rows
 from modern_rlhf.errors import DataError
 from modern_rlhf.losses.preference import KINDS, preference_loss
@@ -83,7 +84,7 @@ class DPOTrainer:
                 self.reference[name] = reference_sums(
                     policy,
                     rows,
-                    pad_id=self.tokenizer.pad_token_id,
+                    pad_id=pad_id_of(self.tokenizer),
                     runtime=runtime,
                     max_tokens=training.tokens_per_micro_batch,
                 )
@@ -155,7 +156,8 @@ class DPOTrainer:
         return self.keeper.run(self._loop)
 
     def _loop(self) -> TrainResult:
-        training, step, go_on = self.training, self.keeper.begin(), True
+        training = self.training
+        step, go_on = self.keeper.begin()
         while go_on and step < self.total_steps:
             rate = set_learning_rate(
                 self.optimizer,
@@ -195,7 +197,7 @@ class DPOTrainer:
         groups = micro_batches(mine, lengths, max_tokens=training.tokens_per_micro_batch // 2)
         for group, weight in runtime.in_step(groups):
             rows = [self.chosen[i] for i in group] + [self.rejected[i] for i in group]
-            sequences = sequences_of(rows, pad_id=self.tokenizer.pad_token_id).to(runtime.device)
+            sequences = sequences_of(rows, pad_id=pad_id_of(self.tokenizer)).to(runtime.device)
             with runtime.autocast():
                 out = self.policy(sequences)
             count = len(group)

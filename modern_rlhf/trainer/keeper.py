@@ -73,8 +73,12 @@ class Keeper:
         finally:
             lock.release()
 
-    def begin(self) -> int:
-        """Restore the newest checkpoint when resuming; the step to continue from."""
+    def begin(self) -> tuple[int, bool]:
+        """Restore the newest checkpoint when resuming.
+
+        Returns:
+            The step to continue from, and whether to: a run that had stopped early is over.
+        """
         step = 0
         runtime = self.runtime
         if runtime.resume and runtime.store is not None:
@@ -105,7 +109,7 @@ class Keeper:
             )
         if step == 0 and self.evaluate is not None:
             self._evaluate(0, 0.0)
-        return step
+        return step, self._patient
 
     def _mark_beginning(self) -> None:
         """Remember where the logs were before the first step, or cut them back to there.
@@ -218,6 +222,11 @@ class Keeper:
             self.best, self.bad_evaluations = score, 0
         else:
             self.bad_evaluations += 1
+        return self._patient
+
+    @property
+    def _patient(self) -> bool:
+        """Whether the last evaluations without gain are still few enough to go on."""
         patience = self.training.early_stopping_patience
         return not (patience and self.bad_evaluations >= patience)
 

@@ -1,8 +1,8 @@
 """Kahneman-Tversky optimisation, on answers labelled desirable or not.
 
-Paper: Ethayarajh et al. 2402.01306. The KL estimate comes from mismatched pairs: the answer of
-example i + 1 under the prompt of example i, over the whole optimiser batch; labels are balanced by
-weights (section 4.2). Reference log-probabilities of the matched rows are computed once, those of the
+Paper: Ethayarajh et al. 2402.01306. The KL estimate comes from mismatched pairs, over the whole optimiser
+batch: under each prompt the next answer that belongs to another prompt; labels are balanced by weights
+(section 4.2). Reference log-probabilities of the matched rows are computed once, those of the
 mismatched ones too: which answer meets which prompt is fixed by the order of the data.
 """
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from modern_rlhf.config.sections import ModelConfig, TrainingConfig, check_training
+from modern_rlhf.data_loader.encoding import pad_id_of
 from modern_rlhf.data_loader.rows import labelled_from_rows
 from modern_rlhf.errors import DataError
 from modern_rlhf.losses.kto import kto_balanced_weights, kto_kl, kto_loss
@@ -90,8 +91,12 @@ class KTOTrainer:
         desirable = int(self.labels.sum())
         self.balance = kto_balanced_weights(desirable, len(kept) - desirable)
         self.mismatched = [
-            AnswerRow(row.prompt_ids, self.rows[(i + 1) % len(self.rows)].answer_ids)
-            for i, row in enumerate(self.rows)
+            AnswerRow(row.prompt_ids, self.rows[other].answer_ids)
+            for row, other in zip(
+                self.rows,
+                next_of_another_prompt([row.prompt_ids for row in self.rows]),
+                strict=True,
+            )
         ]
         recompute_activations(self.lm, training)
         policy = Policy(self.lm)
@@ -100,7 +105,7 @@ class KTOTrainer:
             name: reference_sums(
                 policy,
                 rows,
-                pad_id=self.tokenizer.pad_token_id,
+                pad_id=pad_id_of(self.tokenizer),
                 runtime=runtime,
                 max_tokens=training.tokens_per_micro_batch,
             )
@@ -149,7 +154,8 @@ class KTOTrainer:
         return self.keeper.run(self._loop)
 
     def _loop(self) -> TrainResult:
-        training, step, go_on = self.training, self.keeper.begin(), True
+        training = self.training
+        step, go_on = self.keeper.begin()
         while go_on and step < self.total_steps:
             rate = set_learning_rate(
                 self.optimizer,
@@ -175,7 +181,7 @@ class KTOTrainer:
         return self.keeper.finish(step, stopped_early=not go_on)
 
     def _sums(self, rows: Sequence[AnswerRow]) -> Tensor:
-        sequences = sequences_of(rows, pad_id=self.tokenizer.pad_token_id).to(self.runtime.device)
+        sequences = sequences_of(rows, pad_id=pad_id_of(self.tokenizer)).to(self.runtime.device)
         with self.runtime.autocast():
             out = self.policy(sequences)
         summed: Tensor = out.log_probs.sum(1)
@@ -229,3 +235,26 @@ class KTOTrainer:
         from modern_rlhf.trainer.export import save_policy
 
         return save_policy(self.lm, self.tokenizer, folder, self.runtime)
+
+
+def next_of_another_prompt(prompts: Sequence[list[int]]) -> list[int]:
+    """(N,) for each row the next one, in a circle, whose prompt is another.
+
+    Not simply the next: a pair is two rows with one prompt, and an answer under its own prompt is no
+    mismatched one.
+
+    Raises:
+        DataError: all rows have the same prompt.
+    """
+    count, found = len(prompts), -1
+    following = [-1] * count
+    for place in reversed(range(2 * count)):  # twice round, so that the end sees the beginning
+        here, after = place % count, (place + 1) % count
+        found = after if prompts[after] != prompts[here] else found
+        following[here] = found
+    if found < 0:
+        raise DataError(
+            f"KTO estimates the KL on answers to other prompts, and all {count} rows have one prompt; "
+            "give rows with others"
+        )
+    return following

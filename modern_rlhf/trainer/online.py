@@ -47,6 +47,8 @@ from modern_rlhf.trainer.rollout_log import check_kl, rollout_metrics, rollout_r
 from modern_rlhf.trainer.runtime import Evaluate, Runtime
 from modern_rlhf.trainer.update import OnlineParts, Updater
 
+EOS_VALUES = {"none": 0.0, "replace": -1.0, "subtract": 1.0}  # where the value is null (D13)
+
 
 class OnlineLoop:
     """Trains `parts.policy` against `parts.reward`.
@@ -157,8 +159,7 @@ class OnlineLoop:
 
     def _loop(self) -> TrainResult:
         training = self.training
-        step = self.keeper.begin()
-        go_on = True
+        step, go_on = self.keeper.begin()
         while go_on and step < self.total_rollouts:
             rate = set_learning_rate(
                 self.updater.optimizer,
@@ -178,7 +179,7 @@ class OnlineLoop:
                 self.memory.add_rollout(batch, scores, self._drawn(step))
                 updates |= self.updater.imitate(self.memory, step=step)
             metrics = self.metrics(batch, advantages, scores, sums, updates, rate)
-            self.kl_controller.update(metrics["kl"], len(batch))
+            self.kl_controller.update(metrics["kl"], int(batch.valid.sum()))
             step += 1
             if tracker := self.runtime.tracker:
                 tracker.log_rollouts(
@@ -275,12 +276,13 @@ class OnlineLoop:
     def shape_scores(self, batch: RolloutBatch) -> Tensor:
         """(B,) scores after the EOS rule, running normalisation and the clip; 0 if unscorable."""
         training = self.training
+        rule, value = training.missing_eos_rule, training.missing_eos_value
         raw = torch.tensor([0.0 if s is None else float(s) for s in batch.scores.total])
         scores = missing_eos(
             raw,
             torch.tensor(batch.finished),
-            rule=training.missing_eos_rule,  # type: ignore[arg-type]
-            value=training.missing_eos_value,
+            rule=rule,  # type: ignore[arg-type]
+            value=EOS_VALUES[rule] if value is None else value,
         )
         if training.ppo_normalize_scores:
             self.moments.update(scores[batch.valid])

@@ -168,7 +168,7 @@ class RewardTrainer:
         if self.model.frozen:
             self._compute_features()
         torch.manual_seed(self.training.seed)  # dropout in the heads; resume restores its state
-        step, go_on = self.keeper.begin(), True
+        step, go_on = self.keeper.begin()
         self.model.train()
         while go_on and step < self.total_steps:
             rate = set_learning_rate(

@@ -9,6 +9,7 @@ given such a configuration. This file knows no algorithm, no loss and no data.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from modern_rlhf.checkpoint.store import CheckpointStore
-from modern_rlhf.errors import ConfigError
+from modern_rlhf.errors import ConfigError, TrainingError
 from modern_rlhf.tracking import RunTracker
 from modern_rlhf.trainer.processes import Processes
 from modern_rlhf.trainer.sharding import cut_like, gathered, is_sharded, shard, whole
@@ -184,6 +185,9 @@ class Runtime:
         Args:
             parts: for a replicated model, the parameters of whose gradient each process holds a part;
                 the others have their whole gradient in every process. None: what `prepare` returned.
+
+        Raises:
+            TrainingError: the norm is NaN or infinite; no weight was touched.
         """
         if parts is not None:
             self.processes.sum_gradients(parts)
@@ -191,10 +195,17 @@ class Runtime:
             self.processes.sum_gradients(parameters)
         self.scaler.unscale_(optimizer)
         total = torch.nn.utils.clip_grad_norm_(parameters, norm if norm > 0 else float("inf"))
+        found = float(whole(total))
+        if not math.isfinite(found) and not self.scaler.is_enabled():
+            # A finite loss may have such a gradient; fp16's scaler leaves the step out by itself.
+            raise TrainingError(
+                f"the norm of the gradient is {found}: nothing was changed; lower the learning rate or "
+                "use --set training.mixed_precision=no"
+            )
         self.scaler.step(optimizer)
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        return float(whole(total))
+        return found
 
     def state_of(self, holder: nn.Module | torch.optim.Optimizer) -> dict[str, Any]:
         """The state of a module or an optimiser, whole in every process.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from modern_rlhf.config.sections import ModelConfig, TrainingConfig, check_training
-from modern_rlhf.data_loader.encoding import EncodedExample, encode_demonstrations
+from modern_rlhf.data_loader.encoding import EncodedExample, encode_demonstrations, pad_id_of
 from modern_rlhf.data_loader.rows import demonstrations_from_rows
 from modern_rlhf.losses.sft import sft_loss
 from modern_rlhf.models.forward import Policy, make_sequences
@@ -121,7 +121,8 @@ class SFTTrainer:
         return self.keeper.run(self._loop)
 
     def _loop(self) -> TrainResult:
-        training, step, go_on = self.training, self.keeper.begin(), True
+        training = self.training
+        step, go_on = self.keeper.begin()
         while go_on and step < self.total_steps:
             rate = set_learning_rate(
                 self.optimizer,
@@ -160,7 +161,7 @@ class SFTTrainer:
         )
         for group, weight in runtime.in_step(groups):
             rows = [examples[i] for i in group]
-            sequences, mask = training_rows(rows, pad_id=self.tokenizer.pad_token_id)
+            sequences, mask = training_rows(rows, pad_id=pad_id_of(self.tokenizer))
             sequences, mask = sequences.to(runtime.device), mask.to(runtime.device)
             with runtime.autocast():
                 out = self.policy(sequences)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from modern_rlhf.config.sections import TrainingConfig
+from modern_rlhf.data_loader.encoding import pad_id_of
 from modern_rlhf.losses.policy import entropy_bonus
 from modern_rlhf.losses.value import clipped_value_loss
 from modern_rlhf.models.forward import Policy, ValueModel
@@ -102,9 +103,10 @@ class Updater:
         self.policy = runtime.prepare(parts.policy)
         self.value_model = None if parts.value_model is None else runtime.prepare(parts.value_model)
         value_rate = training.value_learning_rate or training.learning_rate
-        policy_parameters, value_parameters = self._parameters()
+        self.policy_parameters, value_parameters = self._parameters()
         self.optimizer = make_optimizer(
-            [(policy_parameters, training.learning_rate), (value_parameters, value_rate)], training
+            [(self.policy_parameters, training.learning_rate), (value_parameters, value_rate)],
+            training,
         )
         self.trainable = [p for g in self.optimizer.param_groups for p in g["params"]]
         self.sft_sampler = EpochSampler(max(1, len(parts.sft_rows)), seed=training.seed + 1)
@@ -137,7 +139,11 @@ class Updater:
                 if stop_inner or self._cap_reached():
                     break
                 before = MetricSums()
-                self.accumulate(batch, advantages, rows, before, value_only, kl_coefficient)
+                self.accumulate(batch, advantages, rows, before, kl_coefficient)
+                if value_only:
+                    # Neither through a shared trunk, nor by weight decay, nor by the SFT term.
+                    for parameter in self.policy_parameters:
+                        parameter.grad = None
                 done = before.result(self.runtime)
                 loss = done.get("policy_loss", 0.0)
                 check_finite(loss, what="the policy loss", step=step + 1, remedy=REMEDY)
@@ -173,7 +179,6 @@ class Updater:
         advantages: Advantages,
         rows: Sequence[int],
         sums: MetricSums,
-        value_only: bool,
         kl_coefficient: float,
     ) -> None:
         """Gradients of one optimiser batch, micro-batch by micro-batch, one global denominator.
@@ -188,12 +193,12 @@ class Updater:
                 rows,
                 sums,
                 policy=self.policy,
-                pad_id=self.parts.tokenizer.pad_token_id,
+                pad_id=pad_id_of(self.parts.tokenizer),
                 training=training,
                 runtime=self.runtime,
             )
         else:
-            self._accumulate_tokens(batch, advantages, rows, sums, value_only, kl_coefficient)
+            self._accumulate_tokens(batch, advantages, rows, sums, kl_coefficient)
         if training.ppo_sft_coef > 0 and self.parts.sft_rows:
             self._accumulate_sft(len(rows), sums)
 
@@ -203,7 +208,6 @@ class Updater:
         advantages: Advantages,
         rows: Sequence[int],
         sums: MetricSums,
-        value_only: bool,
         kl_coefficient: float,
     ) -> None:
         training = self.training
@@ -248,8 +252,6 @@ class Updater:
             entropy = out.entropy if training.ppo_entropy_coef > 0 else out.entropy.detach()
             entropy_loss, entropy_metrics = entropy_bonus(entropy, part(mask), denominator=tokens)
             loss = policy_loss + training.ppo_entropy_coef * entropy_loss
-            if value_only:
-                loss = 0.0 * loss
             if self.algorithm.needs_value:
                 assert values is not None
                 value_loss, value_metrics = clipped_value_loss(
@@ -304,7 +306,7 @@ class Updater:
             name=name,
             coefficient=coefficient,
             policy=self.policy,
-            pad_id=self.parts.tokenizer.pad_token_id,
+            pad_id=pad_id_of(self.parts.tokenizer),
             max_tokens=self.training.tokens_per_micro_batch,
             runtime=self.runtime,
         )
@@ -331,7 +333,7 @@ class Updater:
         ]
 
     def sequences(self, batch: RolloutBatch, rows: Sequence[int]) -> Any:
-        pad_id = self.parts.tokenizer.pad_token_id
+        pad_id = pad_id_of(self.parts.tokenizer)
         return batch.sequences(rows, pad_id=pad_id).to(self.runtime.device)
 
 

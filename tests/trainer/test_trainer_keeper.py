@@ -183,3 +183,29 @@ def test_deterministic_kernels_are_switched_on(
     finally:
         torch.use_deterministic_algorithms(False)
         os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+def test_a_run_that_stopped_early_stays_stopped_when_resumed(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any, tmp_path: Path
+) -> None:
+    def run(seed: int, resume: bool) -> SFTTrainer:
+        built = SFTTrainer(
+            tiny_llama(seed=seed),
+            byte_tokenizer,
+            train_data=ROWS,
+            config=dataclasses.replace(CONFIG, eval_steps=1, early_stopping_patience=2),
+            model_config=ModelConfig(prompt_style="plain"),
+            runtime=Runtime(
+                store=CheckpointStore(tmp_path / "sft"), tracker=RunTracker(tmp_path), resume=resume
+            ),
+            evaluate=lambda step, epoch: {"score": -abs(step - 2)},  # best after step 2
+        )
+        result = built.train()
+        assert (result.steps, result.stopped_early) == (4, True)
+        return built
+
+    weights = flat(run(0, resume=False).lm)
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    # Killed after the last checkpoint, before anybody was told that the stage is over.
+    assert torch.equal(flat(run(1, resume=True).lm), weights)
+    assert read_metrics(tmp_path / "metrics.jsonl") == lines

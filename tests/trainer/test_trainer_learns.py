@@ -167,7 +167,7 @@ def test_a_text_sampled_twice_is_computed_once_and_counts_twice(
         loop.fill_log_probs(batch)
         advantages, _ = loop.advantages(batch)
         read.clear()
-        loop.updater.accumulate(batch, advantages, range(len(batch)), MetricSums(), False, 0.1)
+        loop.updater.accumulate(batch, advantages, range(len(batch)), MetricSums(), 0.1)
         monkeypatch.setattr(Policy, "forward", forward)
         found = [p.grad.flatten() for p in loop.updater.trainable if p.grad is not None]
         return torch.cat(found), sum(read)

@@ -66,7 +66,7 @@ def test_the_first_loss_is_ln_2_on_the_ranked_pairs(
     advantages, _ = loop.advantages(batch)
     assert advantages.advantages[:, 0].tolist() == [-1.0, 0.0, 0.0, 1.0] * 3 + [0.0] * 4
     sums = MetricSums()
-    loop.updater.accumulate(batch, advantages, list(range(16)), sums, False, 0.0)
+    loop.updater.accumulate(batch, advantages, list(range(16)), sums, 0.0)
     metrics = sums.own()
     assert metrics["policy_loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert metrics["pair_share"] == 0.75
