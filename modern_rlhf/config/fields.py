@@ -36,9 +36,11 @@ def option(
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest known name, or the list of known ones."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+    names = {each.casefold(): each for each in sorted(known)}
+    close = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {names[close[0]]!r}?"
+    return f"; known: {', '.join(names.values())}"
 
 
 def _matches(value: Any, annotation: Any) -> bool:
@@ -64,6 +66,13 @@ def _matches(value: Any, annotation: Any) -> bool:
     return isinstance(value, annotation)
 
 
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False
+
+
 def describe(annotation: Any) -> str:
     """A type as a reader would write it: `int`, `float or null`, `list of str`."""
     origin = typing.get_origin(annotation)
@@ -71,10 +80,13 @@ def describe(annotation: Any) -> str:
         return " or ".join(describe(part) for part in typing.get_args(annotation))
     if annotation is type(None):
         return "null"
+    if annotation is bool:
+        return "true or false"
     if origin is list:
         return f"list of {describe(typing.get_args(annotation)[0])}"
     if origin is dict:
-        return "mapping"
+        key, value = typing.get_args(annotation)
+        return f"mapping of {describe(key)} to {describe(value)}"
     return str(getattr(annotation, "__name__", annotation))
 
 
@@ -100,12 +112,12 @@ def check_section(name: str, section: Any) -> None:
         if choices and value is not None and value not in choices:
             raise ConfigError(
                 f"{where} = {value!r} is not one of {', '.join(map(str, choices))}"
-                + (nearest(value, choices) if isinstance(value, str) else "")
+                + (nearest(value, choices).partition("; known")[0])
             )
         if isinstance(value, int | float) and not isinstance(value, bool):
             low, high = field.metadata.get("low"), field.metadata.get("high")
             if (
-                not math.isfinite(value)
+                not _finite(value)
                 or (low is not None and value < low)
                 or (high is not None and value > high)
             ):

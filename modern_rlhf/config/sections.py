@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +47,7 @@ class TrainingConfig:
     """How every stage trains. Fields named `sft_*`, `ppo_*`, `dpo_*` ... concern that part only."""
 
     algorithm: str = option("ppo", "the RLHF algorithm", choices=ALGORITHMS)
-    seed: int = option(42, "seed of every random generator", low=0)
+    seed: int = option(42, "seed of every random generator", low=0, high=2**63)
     learning_rate: float = option(1e-5, "peak learning rate of the RLHF stage", low=0.0)
     batch_size: int = option(8, "sequences (SFT) or pairs an optimiser step", low=1)
     gradient_accumulation_steps: int = option(1, "multiplies batch_size", low=1)
@@ -272,8 +273,15 @@ class ModernRLHFConfig:
         for rater, weight in self.data.rater_weights.items():
             if not 0 <= weight < math.inf:
                 raise ConfigError(f"data.rater_weights.{rater} = {weight!r}: expected 0 or more")
+        for section in ("model", "data"):
+            for name, value in vars(getattr(self, section)).items():
+                if value == "" and name != "system_prompt":
+                    raise ConfigError(
+                        f"{section}.{name} is empty: expected a name or path (null where the field "
+                        "may be left out)"
+                    )
         device = self.hardware.device
-        if device not in ("auto", "cpu", "cuda", "mps") and not device.startswith("cuda:"):
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", device) is None:
             raise ConfigError(f"hardware.device = {device!r} is not auto, cpu, cuda, cuda:N or mps")
         return self
 

@@ -99,6 +99,17 @@ UNUSABLE = {
     "config.toml": (b"x = 1", "ends in .json, .yaml or .yml"),
     "object.yaml": (b"training: !!python/object/apply:os.getcwd []", "not valid YAML"),
     "unknown.json": (b'{"training": {"epochs": 3}}', "unknown key training.epochs"),
+    "flat.yaml": (b"learning_rate: 1", "did you mean 'training.learning_rate'?"),
+    "list.yaml": (b"- training", "must be a mapping of sections"),
+    "utf16.json": ('{"tags": ["a"]}'.encode("utf-16"), "is UTF-16; save it as UTF-8"),
+    "latin.yaml": (b"tags:\n- caf\xe9", "byte 0xe9 on line 2"),
+    "twice.json": (b'{"tags": ["a"], "tags": ["b"]}', "key 'tags' stands twice"),
+    "twice.yaml": (
+        b"training:\n  seed: 1\n  seed: 2",
+        "key 'seed' stands twice in the mapping from",
+    ),
+    "deep.json": (b"[" * 100_000, "nested too deeply"),
+    "range.yaml": (b"training:\n  learning_rate: .nan", "out of range"),
 }
 
 
@@ -110,13 +121,28 @@ def test_an_unusable_file_says_why_in_one_line(name: str, tmp_path: Path) -> Non
         path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         load_config(path)
-    assert message in str(caught.value)
+    assert message in str(caught.value) and name in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    for name in ("c.json", "c.yaml"):
+        (tmp_path / name).write_bytes(b'\xef\xbb\xbf{"training": {"seed": 3}}')
+        assert load_config(tmp_path / name).training.seed == 3
+
+
+def test_a_misspelt_file_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "example.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"does not exist; did you mean .*example\.yaml\?"):
+        load_config(tmp_path / "exmaple.yaml")
+
+
 def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is a folder"):
         load_config(tmp_path)
+    (tmp_path / "dir.yaml").mkdir()
+    with pytest.raises(ConfigError, match=r"dir\.yaml cannot be read: Is a directory"):
+        load_config(tmp_path / "dir.yaml")
 
 
 OVERRIDES = [
@@ -128,6 +154,17 @@ OVERRIDES = [
     ("model.base_model_name=123", ("model", "base_model_name"), "123"),
     ("model.system_prompt=a = b", ("model", "system_prompt"), "a = b"),
     ("data.prompts_path=x.jsonl", ("data", "prompts_path"), "x.jsonl"),
+    ("training.learning_rate=.5", ("training", "learning_rate"), 0.5),
+    ("training.learning_rate=+1e-4", ("training", "learning_rate"), 1e-4),
+    ("training.total_steps=NULL", ("training", "total_steps"), None),
+    ("model.system_prompt=123", ("model", "system_prompt"), "123"),
+    ('model.system_prompt="null"', ("model", "system_prompt"), "null"),
+    ("data.eval_data_path=2024", ("data", "eval_data_path"), "2024"),
+    ("data.eval_data_path=none", ("data", "eval_data_path"), None),
+    ("training.stop_strings=a, b", ("training", "stop_strings"), ["a", "b"]),
+    ('training.stop_strings=["a,b"]', ("training", "stop_strings"), ["a,b"]),
+    ("reward.custom_reward_head_names=null", ("reward", "custom_reward_head_names"), None),
+    ('data.rater_weights={"ann": 2}', ("data", "rater_weights"), {"ann": 2}),
 ]
 
 
@@ -146,6 +183,7 @@ def test_overrides_apply_left_to_right_and_copy() -> None:
     )
     assert (config.training.seed, config.tags) == (2, ["a", "b"])
     assert config.trackers == ["wandb"]
+    assert apply_overrides(base, ['tags=["a", "b,c"]']).tags == ["a", "b,c"]
     assert base == get_preset("fast")
 
 
@@ -160,6 +198,17 @@ def test_overrides_apply_left_to_right_and_copy() -> None:
         ("training.learning_rate=NaN", "out of range"),
         ("training.learning_rate=Infinity", "training.learning_rate"),
         ("training.=3", "unknown key"),
+        ("learning_rate=1", "did you mean 'training.learning_rate'"),
+        ("training.stop_strings=[a]", "not valid JSON"),
+        (f"training.seed={'[' * 100_000}", "not valid JSON"),
+        (f"training.seed={'9' * 400}", "out of range"),
+        (f"training.learning_rate={'9' * 400}", "out of range"),
+        (f"training.learning_rate={'9' * 5000}", "out of range"),
+        ("training.gradient_checkpointing=yes", "expected true or false"),
+        ("training.algorithm=PPO", "did you mean 'ppo'"),
+        ("data.rater_weights={}{", "not valid JSON"),
+        ("hardware.device=cuda:x", "cuda:N"),
+        ("data.output_path=", "data.output_path is empty"),
     ],
 )
 def test_a_wrong_override_is_named(override: str, message: str) -> None:

@@ -135,7 +135,7 @@ REFUSED = [
     ("training", "algorithm", "pp", "did you mean 'ppo'"),
     ("training", "dpo_label_smoothing", 0.6, "expected 0.0 to 0.5"),
     ("training", "dpo_loss_type", "sigmoidal", "did you mean 'sigmoid'"),
-    ("training", "use_dpo", 1, "wrong type: expected bool"),
+    ("training", "use_dpo", 1, "wrong type: expected true or false"),
     ("training", "top_p", 0.9, "D9"),
     ("training", "rollout_batch_size", 4, "too small to whiten"),
     ("evaluation", "target_bleu", 40, "expected 0.0 to 1.0"),
