@@ -69,8 +69,8 @@ def read_graded(path: str) -> GradedAnswers:
         where = f"{path} line {number}"
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: broken JSON ({error.msg})") from None
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: broken JSON ({str(error)[:100]})") from None
         if not isinstance(row, dict):
             raise DataError(f"{where}: expected an object, not {type(row).__name__}")
         grade = _field(row, GRADE, where)

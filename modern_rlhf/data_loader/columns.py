@@ -7,6 +7,7 @@ or an error that names the columns found and the names known. Nothing here knows
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,6 +74,12 @@ def need_column(
     return name
 
 
+def check_cap(max_rows: int | None) -> None:
+    """Refuse a cap on rows that would keep none."""
+    if max_rows is not None and max_rows < 1:
+        raise ConfigError(f"max_rows={max_rows}: expected at least 1")
+
+
 def check_roles(given: Mapping[str, str] | None, known: Sequence[str]) -> None:
     """Refuse a `columns` mapping with a role that does not exist."""
     for role in given or ():
@@ -89,7 +96,8 @@ def text_of(value: object) -> str | None:
 
 def group_of_prompt(prompt: str) -> str:
     """The group of a row without an id: a short hash of its normalised prompt."""
-    return "prompt-" + hashlib.sha256(normalise(prompt).encode()).hexdigest()[:16]
+    text = normalise(prompt).encode("utf-8", errors="surrogatepass")
+    return "prompt-" + hashlib.sha256(text).hexdigest()[:16]
 
 
 def group_of(values: Mapping[str, Any], column: str | None, prompt: str) -> str:
@@ -97,8 +105,13 @@ def group_of(values: Mapping[str, Any], column: str | None, prompt: str) -> str:
     value = values.get(column) if column else None
     if value is None or isinstance(value, (dict, list)) or not str(value).strip():
         return group_of_prompt(prompt)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a column with gaps comes out of Parquet as floats
+    if isinstance(value, float):
+        # A column with gaps comes out of Parquet or pandas as floats, and the gaps as NaN: those rows
+        # have no id, and must not become one group of their own.
+        if not math.isfinite(value):
+            return group_of_prompt(prompt)
+        if value.is_integer():
+            value = int(value)
     return str(value).strip()
 
 
@@ -130,7 +143,9 @@ def parse_messages(value: object) -> tuple[Message, ...] | str:
         content = text_of(item.get("content", item.get("value")))
         if not isinstance(role, str) or role.lower() not in _ROLES:
             return f"a turn of unknown role {role!r}"
-        if content is None or not content.strip():
+        if content is None:
+            return "a turn whose content is not text"
+        if not content.strip():
             return "an empty turn"
         turns.append(Message(_ROLES[role.lower()], content))
     talk = turns[1:] if turns[0].role == "system" else turns

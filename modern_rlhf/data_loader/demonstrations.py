@@ -14,7 +14,7 @@ from modern_rlhf.data_loader import tasks
 from modern_rlhf.data_loader.formats import Row, Table
 from modern_rlhf.data_loader.sources import SYNTHETIC, fitting_tables, source_name
 from modern_rlhf.data_loader.synthetic import synthetic_demonstrations
-from modern_rlhf.errors import ConfigError, DataError
+from modern_rlhf.errors import DataError
 from modern_rlhf.records import Demonstration
 from modern_rlhf.utils.load_report import Loaded, LoadReport, Tally
 
@@ -73,8 +73,7 @@ class DemonstrationStream:
         min_prob: float | None,
     ) -> None:
         cols.check_roles(columns, ROLES)
-        if max_rows is not None and max_rows < 1:
-            raise ConfigError(f"max_rows={max_rows}: expected at least 1")
+        cols.check_cap(max_rows)
         self._path = path
         self._columns = columns
         self._max_rows = max_rows

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ SUFFIXES = {
 }
 """File suffix -> format; every one but Parquet may be followed by `.gz`."""
 
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that may be half of a surrogate pair
 _PEEK = 50  # rows whose keys are united to learn the columns of a format without a header
 _FIELD_LIMIT = 1 << 26  # characters in one CSV field; the standard library's own limit is 131,072
 
@@ -95,8 +97,9 @@ def make_table(
     """Wrap `rows`; without given `columns` they are the keys of the first rows, in order."""
     head = list(itertools.islice(rows, _PEEK))
     if not head:
-        detail = "only blank lines" if tally.rows_read else "no row"
-        raise DataError(f"{path}: holds {detail}; expected at least one row")
+        raise DataError(
+            f"{path}: holds no usable row ({tally.skipped or 'no row at all'}); expected at least one"
+        )
     if columns is None:
         columns = tuple(dict.fromkeys(key for row in head for key in row.values))
     tally.add_format(format_name)
@@ -122,6 +125,11 @@ def _read_csv(path: Path, delimiter: str, tally: Tally) -> tuple[tuple[str, ...]
             except StopIteration:
                 return
             except csv.Error as error:
+                if "new-line character" in str(error):
+                    raise DataError(
+                        f"{path} line {reader.line_num}: a line ends in a carriage return alone; save "
+                        "the file with Unix or Windows line ends"
+                    ) from error
                 raise DataError(
                     f"{path} line {reader.line_num}: broken CSV ({error}); "
                     "fields with quotes or line breaks must be quoted"
@@ -132,11 +140,19 @@ def _read_csv(path: Path, delimiter: str, tally: Tally) -> tuple[tuple[str, ...]
 
     stream = records()
     header = [name.strip() for name in next(stream, [])]
-    doubled = sorted({name for name in header if header.count(name) > 1})
+    doubled = sorted({name for name in header if name and header.count(name) > 1})
     if doubled:
         raise DataError(f"{path}: column {doubled[0]!r} stands twice in the header")
     if not any(header):
         raise DataError(f"{path}: has no header line; expected column names on line 1")
+    wrong = next((mark for mark in ",;\t|" if mark != delimiter and mark in header[0]), None)
+    if len(header) == 1 and wrong is not None:
+        raise DataError(
+            f"{path} line 1: one column {header[0]!r}; cells are expected to have "
+            f"{'tabs' if delimiter != ',' else 'commas'} between them, not {wrong!r}"
+        )
+    if "" in header:  # spreadsheets leave such columns behind
+        tally.note(f"{header.count('')} columns of {path.name} have no name and were not read")
 
     def rows() -> Iterator[Row]:
         for record in stream:
@@ -148,9 +164,11 @@ def _read_csv(path: Path, delimiter: str, tally: Tally) -> tuple[tuple[str, ...]
                 tally.rows_read += 1
                 tally.skip(f"row without exactly {len(header)} cells", where)
             else:
-                yield Row(where, dict(zip(header, record, strict=True)))
+                values = dict(zip(header, record, strict=True))
+                values.pop("", None)
+                yield Row(where, values)
 
-    return tuple(header), rows()
+    return tuple(name for name in header if name), rows()
 
 
 def _read_json_lines(path: Path, lines: Iterable[str], tally: Tally) -> Iterator[Row]:
@@ -162,10 +180,14 @@ def _read_json_lines(path: Path, lines: Iterable[str], tally: Tally) -> Iterator
             continue
         try:
             values = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{path} line {number}: broken JSON ({_short(error)})") from error
+        except (ValueError, RecursionError) as error:  # ValueError: a number of 4,300 digits, too
+            raise DataError(
+                f"{path} line {number}: broken JSON ({_short(error)}); expected one whole object a line"
+            ) from error
         if not isinstance(values, dict):
             raise DataError(f"{path} line {number}: expected a JSON object, found {_kind(values)}")
+        if _HALF.search(line):
+            _check_characters(f"{path} line {number}", values)
         yield Row(where, values)
 
 
@@ -173,7 +195,7 @@ def _read_json(path: Path, tally: Tally) -> Iterator[Row]:
     text = read_text(path)
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
             tally.note(f"{path.name} holds JSON lines and was read as such")
             # Not splitlines(): it also breaks at U+2028, which may stand inside a JSON string.
@@ -186,6 +208,7 @@ def _read_json(path: Path, tally: Tally) -> Iterator[Row]:
         lists = [v for v in data.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
         is_row = "messages" in data or "conversations" in data or "questions_df" in data
         data = lists[0] if len(lists) == 1 and len(data) == 1 and not is_row else [data]
+    halves = _HALF.search(text) is not None
     if not isinstance(data, list):
         raise DataError(f"{path}: expected a JSON array of objects, found {_kind(data)}")
     for position, values in enumerate(data):
@@ -193,6 +216,8 @@ def _read_json(path: Path, tally: Tally) -> Iterator[Row]:
             raise DataError(
                 f"{path} item {position}: expected a JSON object, found {_kind(values)}"
             )
+        if halves:
+            _check_characters(f"{path} item {position}", values)
         yield Row(f"{path.name} item {position}", values)
 
 
@@ -233,6 +258,18 @@ def _read_text_lines(path: Path, tally: Tally) -> Iterator[Row]:
         else:
             tally.rows_read += 1
             tally.skip("blank line", where)
+
+
+def _check_characters(where: str, values: Mapping[str, Any]) -> None:
+    """Refuse half of a surrogate pair: no UTF-8 file, and no tokenizer, can hold it."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise DataError(
+            f"{where}: {half} is half of a surrogate pair, not a character; write the whole pair, or "
+            "the character itself in UTF-8"
+        ) from error
 
 
 def _short(error: BaseException) -> str:

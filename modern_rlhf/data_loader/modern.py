@@ -12,14 +12,12 @@ from typing import Any
 
 from modern_rlhf.data_loader.demonstrations import load_demonstrations
 from modern_rlhf.data_loader.prompts import load_prompts
+from modern_rlhf.data_loader.sources import CONALA, named_path
 from modern_rlhf.data_loader.splits import OverlapRemoval, remove_overlap, split_by_group
 from modern_rlhf.errors import DataError
 from modern_rlhf.feedback.store import load_feedback
 from modern_rlhf.records import DataSample, Demonstration, Prompt, Rating
 from modern_rlhf.utils.load_report import LoadReport
-
-CONALA = "conala"
-"""The path name that stands for `data.conala_local_path`."""
 
 
 class ModernDataLoader:
@@ -106,7 +104,7 @@ class ModernDataLoader:
         return self._data.train_data_path or CONALA
 
     def _named(self, path: str) -> str:
-        return self._data.conala_local_path if path == CONALA else path
+        return named_path(path, self._data.conala_local_path)
 
 
 def sample_of_demonstration(item: Demonstration) -> DataSample:

@@ -8,7 +8,6 @@ completion, label}` tables, and folders of human feedback, which `feedback.store
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from modern_rlhf.data_loader import columns as cols
@@ -16,8 +15,8 @@ from modern_rlhf.data_loader.formats import Row, Table
 from modern_rlhf.data_loader.sources import fitting_tables, source_name
 from modern_rlhf.feedback.store import is_feedback, load_feedback
 from modern_rlhf.records import LabelledAnswer, Message, PreferencePair
-from modern_rlhf.utils.load_report import Loaded, LoadReport, Tally
-from modern_rlhf.utils.paths import resolve_path
+from modern_rlhf.utils.load_report import Loaded, LoadReport, Tally, reading
+from modern_rlhf.utils.paths import at_home, resolve_path
 
 PAIR_ROLES = ("prompt", "chosen", "rejected", "group", "margin")
 LABEL_ROLES = ("prompt", "completion", "label", "group")
@@ -42,6 +41,7 @@ def load_preferences(
         DataError: unreadable, no such columns, or no usable pair.
     """
     cols.check_roles(columns, PAIR_ROLES)
+    cols.check_cap(max_rows)
     if _is_feedback(path):
         feedback = load_feedback(path)
         return _capped(feedback.pairs, feedback.report, max_rows, "preference pair")
@@ -74,6 +74,7 @@ def load_labelled(
         DataError: unreadable, no such columns, or no usable row.
     """
     cols.check_roles(columns, LABEL_ROLES)
+    cols.check_cap(max_rows)
     if _is_feedback(path):
         feedback = load_feedback(path)
         return _capped(feedback.labelled, feedback.report, max_rows, "labelled answer")
@@ -92,8 +93,9 @@ def load_labelled(
 
 
 def _is_feedback(path: str) -> bool:
-    local = Path(resolve_path(path)).expanduser()
-    return local.exists() and is_feedback(local)
+    local = at_home(resolve_path(path))
+    with reading(local):
+        return local.exists() and is_feedback(local)
 
 
 def _capped(items: list[Any], report: LoadReport, max_rows: int | None, what: str) -> Loaded[Any]:

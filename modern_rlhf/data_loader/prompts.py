@@ -30,6 +30,7 @@ def load_prompts(
         DataError: unreadable, no prompt column, or no usable row.
     """
     cols.check_roles(columns, ROLES)
+    cols.check_cap(max_rows)
     if path == SYNTHETIC:
         items = [prompt_of_task(task) for task in synthetic_tasks()[:max_rows]]
         return Loaded(items, LoadReport(path, "builtin", len(items), len(items)))

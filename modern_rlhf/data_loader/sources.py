@@ -17,12 +17,15 @@ from typing import Any, TypeVar
 from modern_rlhf.data_loader.formats import SUFFIXES, Row, Table, format_of, make_table, open_table
 from modern_rlhf.errors import DataError
 from modern_rlhf.utils.load_report import Tally, reading
-from modern_rlhf.utils.paths import resolve_path
+from modern_rlhf.utils.paths import at_home, resolve_path
 
 P = TypeVar("P")
 
 SYNTHETIC = "synthetic"
 """The path that names the built-in 11-example source."""
+
+CONALA = "conala"
+"""The path that stands for the folder `data.conala_local_path`; `conala@test` for its test split."""
 
 _HUB_ID = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(:(?P<config>[\w.-]+))?(@(?P<split>[^@]+))?"
@@ -42,6 +45,12 @@ _SPLIT_WORDS = {
 _NEVER_DATA = {"requirements.txt", "license.txt", "readme.txt", "dataset_infos.json"}
 
 
+def named_path(path: str, conala_folder: str) -> str:
+    """`conala` and `conala@<split>` as paths of the local corpus; any other text unchanged."""
+    name, mark, split = path.partition("@")
+    return f"{conala_folder}{mark}{split}" if name == CONALA else path
+
+
 def iter_tables(path: str, tally: Tally) -> Iterator[Table]:
     """The tables that `path` stands for; each must be used up before the next is asked for.
 
@@ -53,13 +62,15 @@ def iter_tables(path: str, tally: Tally) -> Iterator[Table]:
         DataError: nothing is there, the folder holds no data file, or the hub cannot be reached.
     """
     path = resolve_path(path)
-    local = Path(path).expanduser()
+    if not path:
+        raise DataError("the path of the data is empty; give a file, a folder or a hub id")
+    local = at_home(path)
     split = None
-    if not local.exists() and "@" in path:
-        stem, _, wanted = path.rpartition("@")
-        if Path(stem).expanduser().is_dir():
-            local, split = Path(stem).expanduser(), wanted
     with reading(local):
+        if not local.exists() and "@" in path:
+            stem, _, wanted = path.rpartition("@")
+            if at_home(stem).is_dir():
+                local, split = at_home(stem), wanted
         is_folder = local.is_dir()
     if is_folder:
         files = data_files(local, split, tally)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from modern_rlhf.data_loader.columns import (
+    check_cap,
     check_roles,
     find_column,
     need_column,
@@ -85,6 +87,7 @@ def load_tasks(
         DataError: unreadable, no such columns, or no usable row.
     """
     check_roles(columns, ROLES)
+    check_cap(max_rows)
     if show_tests < 0:
         raise ConfigError(f"show_tests={show_tests}: expected 0 or more")
     if path == SYNTHETIC:
@@ -219,6 +222,8 @@ def _task(
         shown = "\n".join(tests[:show_tests])
         prompt = f"{prompt.rstrip()}\nYour code should pass these tests:\n{shown}"
     task_id = values.get("task_id")
+    if isinstance(task_id, float) and not math.isfinite(task_id):
+        task_id = None  # a gap in a column of numbers
     setup = [text_of(values.get("test_setup_code")) or "", *_strings(values.get("test_imports"))]
     return Task(
         task_id=fallback_id if task_id is None or task_id == "" else str(task_id),

@@ -59,7 +59,7 @@ def read_answers(path: str | os.PathLike[str]) -> list[Side]:
         where = f"{file} line {number}"
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: broken JSON ({str(error)[:100]})") from error
         if not isinstance(row, dict):
             raise DataError(f"{where}: expected a JSON object with a question and an answer")

@@ -19,7 +19,7 @@ from modern_rlhf.errors import DataError
 from modern_rlhf.feedback.forms import ComparisonForm, parse_form
 from modern_rlhf.records import LabelledAnswer, PreferencePair, Rating
 from modern_rlhf.utils.load_report import LoadReport, Tally, read_text, reading
-from modern_rlhf.utils.paths import resolve_path
+from modern_rlhf.utils.paths import at_home, resolve_path
 
 OVERALL = "overall"
 """The aspect under which a single 1-5 rating is kept."""
@@ -259,7 +259,7 @@ def _label(rating: Rating, found: FeedbackSet) -> None:
 
 
 def _local(path: str | os.PathLike[str]) -> Path:
-    return Path(resolve_path(os.fspath(path))).expanduser()
+    return at_home(resolve_path(os.fspath(path)))
 
 
 def _files(path: Path) -> list[Path]:
@@ -285,5 +285,6 @@ def _decode(text: str, where: str) -> Any:
         raise DataError(
             f"{where}{line}: broken JSON ({error.msg} at column {error.colno})"
         ) from error
-    except RecursionError as error:
-        raise DataError(f"{where}: broken JSON (nested too deeply)") from error
+    except (ValueError, RecursionError) as error:  # ValueError: a number of more than 4,300 digits
+        reason = "nested too deeply" if isinstance(error, RecursionError) else "a number too long"
+        raise DataError(f"{where}: broken JSON ({reason})") from error

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.data_loader.sources import named_path
 from modern_rlhf.errors import ModernRLHFError, StopRequested
 from modern_rlhf.pipeline import plan
 from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts, claim
@@ -151,18 +152,18 @@ class Session:
 
 
 def resolved(config: ModernRLHFConfig) -> ModernRLHFConfig:
-    """A copy whose `builtin:` data paths are real ones."""
+    """A copy whose data paths are real ones: `builtin:` names and `conala` are replaced."""
     copied = copy.deepcopy(config)
     data = copied.data
+    conala = resolve_path(data.conala_local_path)
     for name in (
         "train_data_path",
         "prompts_path",
         "eval_data_path",
         "preferences_path",
         "human_feedback_path",
-        "conala_local_path",
     ):
         value = getattr(data, name)
         if value is not None:
-            setattr(data, name, resolve_path(value))
+            setattr(data, name, resolve_path(named_path(value, conala)))
     return copied

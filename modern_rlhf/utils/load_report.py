@@ -22,7 +22,7 @@ from modern_rlhf.errors import DataError
 
 T = TypeVar("T")
 
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Tally:
         self._first: dict[str, str] = {}
         self._notes: list[str] = []
 
+    @property
+    def skipped(self) -> str:
+        """The reasons so far with their counts, in words; empty when nothing was left out."""
+        return ", ".join(f"{count} {reason}" for reason, count in self._skipped.items())
+
     def skip(self, reason: str, where: str = "") -> None:
         """Count one row as left out for `reason`; the first place is remembered for the notes."""
         self._skipped[reason] += 1
@@ -116,9 +121,8 @@ class Tally:
         """
         if self.rows_kept:
             return
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self._skipped.items())
         raise DataError(
-            f"{self.path}: none of {self.rows_read} rows is usable ({reasons or 'no rows'}); "
+            f"{self.path}: none of {self.rows_read} rows is usable ({self.skipped or 'no rows'}); "
             f"expected {expected}"
         )
 
@@ -138,6 +142,10 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: is a folder where a file was expected") from error
     except (gzip.BadGzipFile, EOFError) as error:
         raise DataError(f"{path}: damaged gzip file ({error}); fetch it again") from error
+    except ValueError as error:
+        if "null" not in str(error):
+            raise
+        raise DataError(f"{str(path)!r}: no path has a zero byte in it") from error
     except OSError as error:
         reason = errno.errorcode.get(error.errno or 0, "OSError")
         raise DataError(f"{path}: cannot be read ({reason}: {error.strerror or error})") from error
@@ -157,7 +165,12 @@ def decoded_lines(path: Path) -> Iterator[str]:
         for number, raw in enumerate(file, start=1):
             if number == 1:
                 if raw.startswith(_UTF16_MARKS):
-                    raise DataError(f"{path}: is UTF-16; save it as UTF-8")
+                    raise DataError(f"{path}: is UTF-16 or UTF-32; save it as UTF-8")
+                if b"\0" in raw[:4]:
+                    raise DataError(
+                        f"{path}: starts with zero bytes, so it is no UTF-8 text (UTF-16 without its "
+                        "mark, or a binary file); save it as UTF-8"
+                    )
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
             try:
                 yield raw.decode("utf-8")
@@ -182,6 +195,8 @@ def _missing(path: Path) -> str:
         names = os.listdir(path.parent)
     except OSError:
         return f"{message} (the folder {path.parent} does not exist either)"
+    if path.name in names:
+        return f"{path}: is a link to nowhere; give the file itself"
     near = difflib.get_close_matches(path.name, names, n=1)
     if near:
         return f"{message}; did you mean {path.parent / near[0]}?"

@@ -7,6 +7,7 @@ by the build). Every other text is a path or a hub id already and passes unchang
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 
 from modern_rlhf.errors import DataError
@@ -46,6 +47,11 @@ def shipped_data(root: Path | None = None) -> list[str]:
         # A folder of hundreds of comparison files is named as a whole.
         names += [f"{PREFIX}{folder}/{name}" for name in files] if len(files) <= 12 else []
     return names
+
+
+def at_home(text: str | os.PathLike[str]) -> Path:
+    """The path with a leading `~` expanded; that of a user who does not exist stays as it is."""
+    return Path(os.path.expanduser(text))  # Path.expanduser raises a RuntimeError there
 
 
 def resolve_path(text: str, *, relative_to: str | Path | None = None) -> str:

@@ -14,7 +14,7 @@ from modern_rlhf.data_loader.preferences import load_labelled, load_preferences
 from modern_rlhf.data_loader.prompts import load_prompts
 from modern_rlhf.data_loader.sources import hub_match
 from modern_rlhf.data_loader.tasks import load_tasks
-from modern_rlhf.errors import DataError
+from modern_rlhf.errors import ConfigError, DataError
 
 LOADERS = [load_demonstrations, load_tasks, load_preferences, load_labelled, load_prompts]
 
@@ -28,15 +28,28 @@ GOOD = '{"prompt": "p", "response": "r"}\n'
         ("empty.jsonl", "", "is empty"),
         ("empty.json", "", "is empty"),
         ("empty.csv", "", "is empty"),
-        ("blank.jsonl", "\n \n", "holds only blank lines"),
-        ("header.csv", "prompt,response\n", "holds no row"),
-        ("none.json", "[]", "holds no row"),
+        ("blank.jsonl", "\n \n", "holds no usable row (2 blank line)"),
+        ("header.csv", "prompt,response\n", "holds no usable row"),
+        ("narrow.csv", "prompt,response,tag\np,r\n", "(1 row without exactly 3 cells)"),
+        ("none.json", "[]", "holds no usable row"),
         (
             "latin.csv",
             b"prompt,response\np,caf\xe9\n",
             "line 2: not UTF-8 (byte 0xe9 at position 6",
         ),
-        ("wide.csv", "prompt,response\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("wide.csv", "prompt,response\n".encode("utf-16"), "is UTF-16 or UTF-32; save it as UTF-8"),
+        ("bare.csv", "prompt,response\np,r\n".encode("utf-16-le"), "UTF-16 without its mark"),
+        ("semicolon.csv", "prompt;response\np;r\n", "line 1: one column 'prompt;response'"),
+        ("mac.csv", "prompt,response\rp,r\r", "line 1: a line ends in a carriage return alone"),
+        ("digits.jsonl", f'{GOOD}{{"id": {"9" * 5000}}}\n', "line 2: broken JSON ("),
+        ("digits.json", f'[{{"id": {"9" * 5000}}}]', "broken JSON ("),
+        (
+            "half.jsonl",
+            GOOD + '{"prompt": "\\ud800"}\n',
+            "line 2: \\ud800 is half of a surrogate pair",
+        ),
+        ("half.json", '[{"prompt": "\\uD83D"}]', "item 0: \\ud83d is half of a surrogate pair"),
+        ("nested.json", '[[{"prompt": "p"}]]', "item 0: expected a JSON object, found an array"),
         ("broken.jsonl", GOOD + '{"prompt": "p",\n', "line 2: broken JSON ("),
         ("broken.json", '[{"prompt": "p"},\n{]', "line 2: broken JSON ("),
         ("list.jsonl", GOOD + "[1]\n", "line 2: expected a JSON object, found an array"),
@@ -65,6 +78,70 @@ def test_a_missing_file_suggests_the_nearest_name(write, loader):
     path = write("answers.jsonl", GOOD)
     with pytest.raises(DataError, match=r"no such file or folder; did you mean .*answers\.jsonl\?"):
         loader(path.replace("answers", "anwsers"))
+
+
+def test_a_whole_surrogate_pair_is_a_character(write):
+    path = write("pair.jsonl", '{"prompt": "\\ud83d\\ude00", "response": "r"}\n')
+    assert load_demonstrations(path).items[0].prompt == "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "the path of the data is empty"),
+        ("~nobody-of-this-name/x.csv", "no such file or folder"),
+        ("a\0b.csv", "no path has a zero byte in it"),
+        ("x" * 5000, "cannot be read (ENAMETOOLONG"),
+    ],
+)
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_path_that_is_none(loader, path, message):
+    with pytest.raises(DataError) as caught:
+        loader(path)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_links_that_lead_nowhere(tmp_path, loader):
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    with pytest.raises(DataError, match="ELOOP"):
+        loader(str(tmp_path / "loop.csv"))
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nothing")
+    with pytest.raises(DataError, match="is a link to nowhere"):
+        loader(str(tmp_path / "gone.csv"))
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_cap_that_keeps_nothing(write, loader):
+    with pytest.raises(ConfigError, match="max_rows=0: expected at least 1"):
+        loader(write("a.jsonl", GOOD), max_rows=0)
+
+
+def test_columns_without_a_name_are_passed_over_and_said(write):
+    loaded = load_demonstrations(write("a.csv", "prompt,response,,\np,r,,\n"))
+    assert loaded.items[0].metadata == {}
+    assert "2 columns of a.csv have no name and were not read" in loaded.report.notes
+
+
+def test_rows_without_an_id_are_no_group_of_their_own(write):
+    """NaN and infinity, which Python writes into JSON lines, are no question ids."""
+    rows = [
+        {"intent": text, "snippet": "s", "question_id": number}
+        for text, number in (("one", float("nan")), ("two", float("nan")), ("three", float("inf")))
+    ]
+    groups = {item.group_id for item in load_demonstrations(write("a.jsonl", rows)).items}
+    assert len(groups) == 3 and all(group.startswith("prompt-") for group in groups)
+
+
+def test_conala_rows_without_an_intent_are_counted(write):
+    rows = [
+        {"intent": None, "rewritten_intent": None, "snippet": "x", "question_id": 1},
+        {"intent": "i", "rewritten_intent": None, "snippet": "y", "question_id": 2},
+        {"intent": None, "rewritten_intent": "r", "snippet": "z", "question_id": 3},
+    ]
+    loaded = load_demonstrations(write("conala-train.json", rows))
+    assert [item.prompt for item in loaded.items] == ["i", "r"]
+    assert loaded.report.skipped == {"row without a prompt": 1}
 
 
 @pytest.mark.parametrize("loader", LOADERS)

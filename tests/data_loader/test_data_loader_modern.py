@@ -89,6 +89,18 @@ def test_an_empty_path_and_the_name_conala_stand_for_the_local_corpus(write, tmp
         ModernDataLoader(section).load_eval_data()
 
 
+def test_the_name_conala_means_the_same_in_a_run():
+    from modern_rlhf.config import ModernRLHFConfig
+    from modern_rlhf.pipeline.session import resolved
+
+    config = ModernRLHFConfig()
+    config.data.train_data_path, config.data.eval_data_path = "conala", "conala@test"
+    config.data.conala_local_path = "builtin:conala-corpus"
+    data = resolved(config).data
+    assert data.train_data_path.endswith("/conala-corpus")
+    assert data.eval_data_path == f"{data.train_data_path}@test"
+
+
 def test_prompts_and_human_feedback(write):
     ratings = write(
         "ratings.json", [{"id": 1, "prompt": "p", "response": "r", "rating": 4, "comment": ""}]
