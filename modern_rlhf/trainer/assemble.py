@@ -87,7 +87,7 @@ def assemble(
     elif not model_config.use_lora:
         frozen = Policy(copy.deepcopy(lm))
     if model_config.use_lora:
-        lm = with_lora(lm, model_config, seed=training.seed, runtime=runtime)
+        lm = with_lora(lm, model_config, seed=training.seed)
     recompute_activations(lm, training)
     policy, value_model = build(lm, tokenizer)
     sampler = engine or HuggingFaceEngine(

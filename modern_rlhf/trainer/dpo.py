@@ -71,7 +71,7 @@ class DPOTrainer:
             model, tokenizer, device=runtime.device, longest=training.max_sequence_tokens
         )
         if settings.use_lora:
-            self.lm = with_lora(self.lm, settings, seed=training.seed, runtime=runtime)
+            self.lm = with_lora(self.lm, settings, seed=training.seed)
         pairs = pairs_from_rows(train_data)
         self.chosen, self.rejected, kept = self._encode(pairs, settings)
         self.weights = torch.tensor([float(pairs[i].weight) for i in kept])

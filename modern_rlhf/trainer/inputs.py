@@ -16,7 +16,6 @@ from modern_rlhf.config.sections import ModelConfig, TrainingConfig
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.loading import disable_dropout, load_causal_lm, load_tokenizer
 from modern_rlhf.rewards.base import Reward
-from modern_rlhf.trainer.runtime import Runtime
 
 SHORT_SEQUENCE = 256
 """Tokens up to which attention by plain matrix products beats the fused kernel on a CPU."""
@@ -92,17 +91,12 @@ def adapters_off(lm: Any) -> Any:
     return lm.disable_adapter() if hasattr(lm, "disable_adapter") else contextlib.nullcontext()
 
 
-def with_lora(model: Any, settings: ModelConfig, *, seed: int, runtime: Runtime) -> Any:
+def with_lora(model: Any, settings: ModelConfig, *, seed: int) -> Any:
     """Wrap a model in LoRA adapters through `peft`; only they train.
 
     Raises:
-        ConfigError: `peft` is not installed, or weights are cut over processes.
+        ConfigError: `peft` is not installed.
     """
-    if runtime.sharded:
-        raise ConfigError(
-            "model.use_lora trains few weights, so there is nothing to cut: launch plain processes "
-            "instead of FSDP (examples/accelerate/data_parallel.yaml)"
-        )
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:

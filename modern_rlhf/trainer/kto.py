@@ -72,7 +72,7 @@ class KTOTrainer:
             model, tokenizer, device=runtime.device, longest=training.max_sequence_tokens
         )
         if settings.use_lora:
-            self.lm = with_lora(self.lm, settings, seed=training.seed, runtime=runtime)
+            self.lm = with_lora(self.lm, settings, seed=training.seed)
         records = labelled_from_rows(train_data)
         self.rows, kept = encode_answers(
             self.tokenizer,

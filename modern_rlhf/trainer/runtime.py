@@ -3,7 +3,7 @@
 One `Runtime` is made by whoever starts a trainer (the pipeline, a notebook, a test) and handed in.
 `accelerate` is the engine underneath, so the same loop runs in one process or many; with one process
 it adds nothing. Weights are replicated, or cut over the processes by FSDP2 when `accelerate launch` is
-given such a configuration. This file knows no algorithm, no loss and no data.
+given such a configuration (`trainer.sharding`). This file knows no algorithm, no loss and no data.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from modern_rlhf.checkpoint.store import CheckpointStore
 from modern_rlhf.errors import ConfigError, TrainingError
 from modern_rlhf.tracking import RunTracker
 from modern_rlhf.trainer.processes import Processes
-from modern_rlhf.trainer.sharding import cut_like, gathered, is_sharded, shard, whole
+from modern_rlhf.trainer.sharding import cut_like, gathered, is_sharded, shard, whole, zero_as_fsdp
 
 T = TypeVar("T")
 
@@ -91,6 +91,7 @@ class Runtime:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ConfigError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+        zero_as_fsdp(os.environ)
         self.accelerator = Accelerator(
             cpu=self.device == "cpu",
             mixed_precision="no",

@@ -72,7 +72,7 @@ class SFTTrainer:
             model, tokenizer, device=self.runtime.device, longest=training.max_sequence_tokens
         )
         if settings.use_lora:
-            self.lm = with_lora(self.lm, settings, seed=training.seed, runtime=self.runtime)
+            self.lm = with_lora(self.lm, settings, seed=training.seed)
         recompute_activations(self.lm, training)
         self.encoded = encode_demonstrations(
             self.tokenizer,

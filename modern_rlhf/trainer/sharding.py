@@ -1,7 +1,8 @@
 """FSDP2: weights, gradients and optimiser state cut over the processes, as `accelerate` is told to.
 
-`accelerate launch` with `fsdp_version: 2` (see examples/accelerate/) turns it on; without it nothing here
-acts. States are kept whole in checkpoints and cut again on loading, so they fit any number of processes.
+`accelerate launch` with `fsdp_version: 2`, or with one of DeepSpeed's ZeRO stages, turns it on (see
+examples/accelerate/); without it nothing here acts. DeepSpeed itself takes no part: docs/processes.md says
+why. States are kept whole in checkpoints and cut again on loading, so they fit any number of processes.
 A model is cut as a whole module whose `forward` does everything (`models.forward.Policy`), since gathering
 happens at its door.
 """
@@ -9,8 +10,9 @@ happens at its door.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -19,6 +21,53 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from modern_rlhf.errors import ConfigError
+
+LOGGER = logging.getLogger(__name__)
+
+
+def zero_as_fsdp(environment: MutableMapping[str, str]) -> None:
+    """Say in FSDP 2's words what a launch asks of DeepSpeed, before `accelerate` reads it.
+
+    ZeRO cuts optimiser state (stage 1), gradients (2) and weights (3). FSDP 2 cuts all three between
+    steps; at stages 1 and 2 its weights stay whole from a forward pass to the end of its backward pass,
+    so no stage takes more memory than it would there.
+
+    Args:
+        environment: of this process, as `accelerate launch` made it; changed.
+
+    Raises:
+        ConfigError: a DeepSpeed file, whose optimiser and batches would be its own, or offloading that
+            FSDP 2 does not have.
+    """
+
+    def asked(name: str, default: str) -> str:
+        return environment.get(f"ACCELERATE_DEEPSPEED_{name}", default).lower()
+
+    if environment.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true":
+        return
+    stage = asked("ZERO_STAGE", "2")
+    places = {asked("OFFLOAD_OPTIMIZER_DEVICE", "none"), asked("OFFLOAD_PARAM_DEVICE", "none")}
+    file = asked("CONFIG_FILE", "none")
+    if stage not in ("0", "1", "2", "3") or places - {"none", "cpu"} or file not in ("none", ""):
+        raise ConfigError(
+            f"accelerate was launched with DeepSpeed (zero_stage: {stage}, offloading to "
+            f"{' and '.join(sorted(places))}, deepspeed_config_file: {file}); the trainers take "
+            "zero_stage 0 to 3, offloading to none or cpu, and no file, since optimiser, schedule and "
+            "batches are their own (examples/accelerate/)"
+        )
+    del environment["ACCELERATE_USE_DEEPSPEED"]
+    if stage == "0":
+        return
+    LOGGER.warning("ZeRO stage %s was asked for: torch's FSDP 2 does it, not DeepSpeed", stage)
+    environment.update(
+        ACCELERATE_USE_FSDP="true",
+        FSDP_VERSION="2",
+        FSDP_RESHARD_AFTER_FORWARD=str(stage == "3").lower(),
+        FSDP_OFFLOAD_PARAMS=str("cpu" in places).lower(),
+        FSDP_AUTO_WRAP_POLICY="TRANSFORMER_BASED_WRAP",
+        FSDP_CPU_RAM_EFFICIENT_LOADING="false",
+        FSDP_STATE_DICT_TYPE="FULL_STATE_DICT",
+    )
 
 
 def is_sharded(accelerator: Accelerator, dtype: str) -> bool:
@@ -39,8 +88,8 @@ def is_sharded(accelerator: Accelerator, dtype: str) -> bool:
     if kind not in (DistributedType.FSDP, DistributedType.MULTI_CPU) or version != "2":
         found = f"FSDP {version}" if wanted else str(kind)
         raise ConfigError(
-            f"accelerate was launched with {found}; the trainers know plain data-parallel processes "
-            "and FSDP 2: set fsdp_version: 2 in the accelerate configuration (examples/accelerate/)"
+            f"accelerate was launched with {found}; the trainers know plain data-parallel processes, "
+            "FSDP 2 and ZeRO: set fsdp_version: 2 in the accelerate configuration (examples/accelerate/)"
         )
     if dtype == "fp16":
         raise ConfigError(

@@ -48,6 +48,8 @@ def child(rank: int, count: int, port: int, arguments: list[str]) -> NoReturn:
         )
     if "--fsdp" in arguments:
         os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
+    if "--zero" in arguments:
+        os.environ.update(ACCELERATE_USE_DEEPSPEED="true", ACCELERATE_DEEPSPEED_ZERO_STAGE="2")
     try:
         resume_worker.train(arguments)
         os._exit(0)

@@ -1,11 +1,12 @@
 """Trains a tiny model with checkpoints in a folder; started, killed and resumed by the resume tests.
 
     python resume_worker.py KIND FOLDER [--resume] [--pause-after N] [--die-after N]
-        [--kill-after SECONDS]
+        [--kill-after SECONDS] [--lora]
 
 `--pause-after N`: touch FOLDER/paused after step N and sleep there, to be killed. `--die-after N`: SIGKILL
 itself after step N, in the process of rank 1 where there are several. `--kill-after`: SIGKILL itself
-after so many seconds of training. Under several processes all get the same arguments.
+after so many seconds of training. `--lora`: adapters, and the
+merged model in FOLDER/final_model. Under several processes all get the same arguments.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def reward_model(lm: Any, tokenizer: Any) -> CustomRewardModel:
     )
 
 
-def build(kind: str, runtime: Runtime) -> Any:
+def build(kind: str, runtime: Runtime, *, lora: bool = False) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = build_byte_tokenizer()
@@ -107,7 +108,7 @@ def build(kind: str, runtime: Runtime) -> Any:
     options: dict[str, Any] = {
         "runtime": runtime,
         "config": training,
-        "model_config": ModelConfig(prompt_style="plain"),
+        "model_config": ModelConfig(prompt_style="plain", use_lora=lora, lora_r=4),
     }
     if kind == "reward":
         return create_trainer(
@@ -153,7 +154,7 @@ def train(arguments: list[str]) -> None:
             store=CheckpointStore(folder / kind),
             resume="--resume" in arguments,
         )
-        trainer = build(kind, runtime)
+        trainer = build(kind, runtime, lora="--lora" in arguments)
         names = {"reward": "model"}
         policy = (
             trainer.loop.updater.policy
@@ -161,7 +162,8 @@ def train(arguments: list[str]) -> None:
             else getattr(trainer, names.get(kind, "policy"))
         )
         cut = [p for p in policy.parameters() if type(p).__name__ == "DTensor"]
-        assert len(cut) == ("--fsdp" in arguments) * len(list(policy.parameters()))
+        whole = not {"--fsdp", "--zero"} & set(arguments)
+        assert len(cut) == (not whole) * len(list(policy.parameters()))
         keeper = trainer.loop.keeper if hasattr(trainer, "loop") else trainer.keeper
         original = keeper.after_step
 
@@ -180,6 +182,8 @@ def train(arguments: list[str]) -> None:
             timer.daemon = True
             timer.start()
         trainer.train()
+        if "--lora" in arguments:
+            trainer.save_model(folder)
     (folder / "finished").touch()
 
 

@@ -20,7 +20,7 @@ SCRIPTS = (
     "online_dpo",
     "kto",
 )
-LAUNCHES = ("cpu", "data_parallel", "several_machines", "fsdp2")
+LAUNCHES = ("cpu", "data_parallel", "several_machines", "fsdp2", "zero2", "zero3")
 
 
 def script(repository: Path, name: str) -> Any:

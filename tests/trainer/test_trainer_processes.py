@@ -92,22 +92,48 @@ def test_two_processes_resume_exactly(nursery: Any, tmp_path: Path, kind: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sft", "dpo", "ppo", "grpo", "online_dpo"])
-def test_cut_weights_train_the_same_and_resume(nursery: Any, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [(k, "--fsdp") for k in ("sft", "dpo", "ppo", "grpo", "online_dpo")] + [("ppo", "--zero")],
+)
+def test_cut_weights_train_the_same_and_resume(
+    nursery: Any, tmp_path: Path, kind: str, how: str
+) -> None:
     # FSDP2 over gloo on the CPU; its checkpoints are whole, so that one process goes on from them.
     one, two = tmp_path / "one", tmp_path / "two"
     nursery.run(1, kind, one)
-    nursery.run(2, kind, two, "--fsdp")
+    nursery.run(2, kind, two, how)
     assert_same_run(one, two, kind)
     newest = max(CheckpointStore(two / kind).steps())
     shutil.rmtree(two / kind / f"checkpoint-{newest}")
     before = last(two, kind).step
-    nursery.run(2, kind, two, "--fsdp", "--resume")
+    nursery.run(2, kind, two, how, "--resume")
     assert before < newest == last(two, kind).step
     assert_same_run(one, two, kind)
     shutil.rmtree(two / kind / f"checkpoint-{newest}")
     nursery.run(1, kind, two, "--resume")
     assert_same_run(one, two, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dpo", "ppo"])
+def test_adapters_on_cut_weights_train_the_same(nursery: Any, tmp_path: Path, kind: str) -> None:
+    # The reference is the cut model with its adapters off; the export is whole and merged.
+    from safetensors.torch import load_file
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    nursery.run(1, kind, one, "--lora")
+    nursery.run(2, kind, two, "--lora", "--fsdp")
+    assert_same_run(one, two, kind)
+    saved = [load_file(folder / "final_model" / "model.safetensors") for folder in (one, two)]
+    name = "model.layers.0.self_attn.q_proj.weight"
+    trained = last(one, kind).state["model"]
+    trained = trained.get("policy", trained)
+    base = next(v for k, v in trained.items() if k.endswith("q_proj.base_layer.weight"))
+    assert (saved[0][name] - base).abs().max() > 1e-5
+    assert saved[0].keys() == saved[1].keys() and not any("lora" in key for key in saved[0])
+    for key, value in saved[0].items():
+        assert torch.allclose(value, saved[1][key], atol=1e-5, rtol=0), key
 
 
 @pytest.mark.slow
