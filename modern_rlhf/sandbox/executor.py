@@ -173,6 +173,7 @@ class SandboxExecutor:
             environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
         spec = {**self._spec, "root": root, "environment": environment}
         executable = getattr(sys, "_base_executable", None) or sys.executable
+        process: subprocess.Popen[bytes] | None = None
         try:
             process = subprocess.Popen(
                 [executable, "-I", "-S", "-X", "utf8", _BOOT, "coordinator", json.dumps(spec)],
@@ -186,16 +187,21 @@ class SandboxExecutor:
             patience.daemon = True
             patience.start()
             assert process.stdin is not None and process.stdout is not None
-            hello = unpack(read_body(process.stdout.fileno()))
-            patience.cancel()
-        except (OSError, PeerClosed, FrameError) as error:
+            try:
+                hello = unpack(read_body(process.stdout.fileno()))
+            finally:
+                patience.cancel()
+        except BaseException as error:
+            if process is not None:
+                _end(process, seconds=0.0)
             _remove(root)
+            if not isinstance(error, (OSError, PeerClosed, FrameError)):
+                raise  # Ctrl-C while it starts
             raise SandboxError(
                 f"the sandbox did not start: {error}; `modern-rlhf doctor` shows what is missing"
             ) from None
         if "failed" in hello:
-            process.stdin.close()
-            process.wait()
+            _end(process, seconds=5.0)
             _remove(root)
             raise SandboxError(
                 f"the sandbox did not start: {hello['failed']}; expected isolation of at least "
@@ -207,7 +213,9 @@ class SandboxExecutor:
             layer=int(hello["layer"]), reasons=hello["reasons"], probes=hello["probes"]
         )
         if self.report.level < self.min_layer:
-            self._stop()
+            self._process = None
+            _end(process, seconds=5.0)
+            _remove(root)
             raise SandboxError(
                 f"isolation is layer {self.report.level}, reward.execution_min_layer asks for "
                 f"{self.min_layer}: {'; '.join(self.report.gaps) or 'no reason known'}; lower "
@@ -227,20 +235,15 @@ class SandboxExecutor:
         """The isolation programs run under."""
         return self.report.level
 
-    def _stop(self) -> None:
-        """End the coordinator; the lock is held."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(OSError):
-            assert process.stdin is not None
-            process.stdin.close()
+    def _hang_up(self, process: subprocess.Popen[bytes], *, seconds: float) -> None:
+        """End a coordinator; it is killed after so many seconds."""
+        if not self._sending.acquire(timeout=seconds):
+            process.kill()  # whoever sends to it now stops
+            self._sending.acquire()
         try:
-            process.wait(timeout=5.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        _remove(self._root)
+            _hang_up(process, seconds=seconds)
+        finally:
+            self._sending.release()
 
     def _lost(self, generation: int) -> None:
         """The reader thread saw the end of the results."""
@@ -249,13 +252,10 @@ class SandboxExecutor:
                 return
             process = self._process
             if process is not None:
-                process.kill()
-                process.wait()
-                for stream in (process.stdin, process.stdout):
-                    with contextlib.suppress(OSError):
-                        if stream is not None:
-                            stream.close()
                 self._process = None
+                self._hang_up(process, seconds=0.0)
+                if process.stdout is not None:
+                    process.stdout.close()
             _remove(self._root)
             self._restarts += 1
             waiting = list(self._waiting.items())
@@ -309,9 +309,11 @@ class SandboxExecutor:
             SandboxError: the executor is closed, its coordinator cannot be started again, or a
                 program's fields cannot be used.
         """
+        if self._pid != os.getpid():  # before any lock: a thread of the parent may have held it
+            raise SandboxError("the executor belongs to the process that made it; make a new one")
         batch = _Batch([self._job(program) for program in programs])
         with self._lock:
-            if self._closed or self._pid != os.getpid():
+            if self._closed:
                 raise SandboxError("the executor is closed; make a new one")
             if self._process is None:  # it died too often in an earlier batch; try once more
                 self._restarts = 0
@@ -360,22 +362,36 @@ class SandboxExecutor:
         return json.dumps(job, ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
     def close(self) -> None:
-        """End all processes; safe to call twice and from `atexit`."""
+        """End all processes; safe to call twice, from `atexit`, and in a fork (where it does nothing)."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            if self._pid == os.getpid():
-                self._stop()
+            process, self._process = self._process, None
             for batch, _ in self._waiting.values():
                 batch.failure = "the executor was closed"
             self._waiting.clear()
             self._lock.notify_all()
-        if self._pid == os.getpid() and threading.current_thread() is not self._reader:
+        if process is not None:  # without the lock: the reader takes what is still coming
+            self._hang_up(process, seconds=5.0)
+            _remove(self._root)
+        if threading.current_thread() is not self._reader:
             self._reader.join(timeout=5.0)  # it sees the end of the pipe; then that can be closed
             if self._results is not None:
                 self._results.close()
         _OPEN.discard(self)
+
+    def _forget(self) -> None:
+        """In a fork of the trainer: let go of the pipes, so that their ends are the trainer's alone."""
+        process, self._process, self._closed = self._process, None, True
+        if process is not None:
+            process.returncode = 0  # not this process's child to wait for
+            for stream in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    if stream is not None:
+                        stream.close()
 
     def __enter__(self) -> SandboxExecutor:
         return self
@@ -403,6 +419,35 @@ _OPEN: weakref.WeakSet[SandboxExecutor] = weakref.WeakSet()
 def _close_all() -> None:
     for executor in list(_OPEN):
         executor.close()
+
+
+def _forget_all() -> None:
+    for executor in list(_OPEN):
+        executor._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+def _hang_up(process: subprocess.Popen[bytes], *, seconds: float) -> None:
+    """Close the coordinator's input, which ends it; kill it after so many seconds."""
+    with contextlib.suppress(OSError):
+        if process.stdin is not None:
+            process.stdin.close()
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _end(process: subprocess.Popen[bytes], *, seconds: float) -> None:
+    """Hang up, and close what nobody reads any more."""
+    _hang_up(process, seconds=seconds)
+    with contextlib.suppress(OSError):
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _read_results(owner: weakref.ref[SandboxExecutor], fd: int, generation: int) -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -252,6 +252,11 @@ def test_named_tuples_of_one_shape_share_a_class() -> None:
 class FakeChild:
     started: float
     pid: int = 1
+    watched: processes.Watched = field(default_factory=processes.Watched)
+
+    @property
+    def reader(self) -> Any:
+        return type("R", (), {"excused": 0.0})
 
     def printed_size(self) -> int:
         return 0
@@ -261,21 +266,53 @@ class FakeChild:
         return type("Z", (), {"level": 2, "folder": ""})
 
 
+LIMITS = processes.Limits(cpu=3.0, output=1, scratch_bytes=1, scratch_entries=1)
+
+
+def look(monkeypatch: pytest.MonkeyPatch, seconds: float, waits: list[float], ready: bool) -> str:
+    """The verdict of a look `seconds` after the start at a program of 0.5 s of CPU time."""
+    clock = processes.Clock(0.5, {str(i): w for i, w in enumerate(waits)}, ready)
+    monkeypatch.setattr(processes, "clocks", lambda pid: clock)
+    child: Any = FakeChild(started=time.monotonic() - seconds)
+    return processes.overrun([child], LIMITS)[0]
+
+
 @pytest.mark.parametrize(
-    ("waited", "runnable", "expected"),
-    # after 241 s; the fence of a program of 3 s lies at 20 x 3 + 20 = 80, and thrice that is 240
-    [(240.0, True, "starved"), (240.0, False, "starved"), (0.0, True, "timeout"), (0.0, False, "timeout")],
+    ("seconds", "waited", "ready", "expected"),
+    # the fence of a program of 3 s lies at 20 x 3 + 20 = 80, and thrice that is 240
+    [(241, 240.0, True, "starved"), (241, 0.0, True, "timeout"), (241, 0.0, False, "timeout"),
+     (241, 240.0, False, "timeout"),  # it waited for its own threads: it was not ready itself
+     (10, 10.0, False, ""), (10, 0.0, True, ""), (10, 0.0, False, "timeout"),
+     (81, 81.0, True, ""), (81, 0.0, True, "timeout")],
 )  # fmt: skip
 def test_a_machine_too_busy_is_no_verdict_on_the_program(
-    monkeypatch: pytest.MonkeyPatch, waited: float, runnable: bool, expected: str
+    monkeypatch: pytest.MonkeyPatch, seconds: float, waited: float, ready: bool, expected: str
 ) -> None:
-    clock = processes.Clock(cpu=0.5, waited=waited, threads=1, runnable=runnable)
-    monkeypatch.setattr(processes, "clocks", lambda pid: clock)
-    limits = processes.Limits(cpu=3.0, output=1, scratch_bytes=1, scratch_entries=1)
-    child: Any = FakeChild(started=time.monotonic() - 241)
-    assert processes.overrun([child], limits)[0] == expected
-    child.started = time.monotonic() - 10  # short of the fence only a stall ends it
-    stalled = waited == 0.0 and not runnable
-    assert processes.overrun([child], limits)[0] == ("timeout" if stalled else "")
-    child.started = time.monotonic() - 81
-    assert processes.overrun([child], limits)[0] == ("" if waited else "timeout")
+    assert look(monkeypatch, seconds, [waited], ready) == expected
+
+
+def test_threads_that_wait_together_wait_once() -> None:
+    watched = processes.Watched()
+    # 100 threads of which each was ready for 0.9 s of the second: at most that second was waited
+    watched.add(processes.Clock(0.0, {str(i): 0.9 for i in range(100)}, False), 1.0)
+    assert watched.waited == 1.0
+    # half of them are gone, the other half waited 0.002 s more: 50 x 0.002 = 0.1
+    watched.add(processes.Clock(0.0, {str(i): 0.902 for i in range(50)}, True), 2.0)
+    assert watched.waited == pytest.approx(1.1) and (watched.looks, watched.ready) == (2, 1)
+
+
+@LINUX
+def test_threads_that_come_and_go_do_not_hide_the_clock() -> None:
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            threading.Thread(target=int).start()
+
+    churning = threading.Thread(target=churn)
+    churning.start()
+    try:
+        assert all(processes.clocks(os.getpid()) is not None for _ in range(40))
+    finally:
+        stop.set()
+        churning.join()

@@ -27,7 +27,7 @@ def main() -> None:
     from importlib import import_module
 
     role, arguments = sys.argv[1], sys.argv[2:]
-    del sys.argv[1:]
+    del sys.argv[1:], sys.orig_argv[1:]  # generated code need not know how it is run
     import_module(f"modern_rlhf.sandbox.runtime.{role}").main(arguments)
 
 

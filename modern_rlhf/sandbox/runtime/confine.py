@@ -129,6 +129,7 @@ class Confinement:
         limit("RLIMIT_NOFILE", OPEN_FILES)
         for name in ("RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE", "RLIMIT_RTPRIO", "RLIMIT_NICE"):
             limit(name, 0)
+        limit("RLIMIT_SIGPENDING", 64)  # queued signals are counted by user
         if libc is None:
             return
         _drop_bounds(libc)

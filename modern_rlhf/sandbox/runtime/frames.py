@@ -109,17 +109,30 @@ def read_frame(fd: int, limit: int = MAX_JOB) -> Any:
     return unpack(read_body(fd, limit))
 
 
+def own_seconds() -> float:
+    """CPU seconds of this process and, on Linux, those its main thread waited for a processor."""
+    try:
+        with open("/proc/self/schedstat", encoding="ascii") as text:
+            ran, waited, _ = text.read().split()
+        return (int(ran) + int(waited)) / 1e9
+    except (OSError, ValueError):
+        return time.process_time()
+
+
 class FrameReader:
     """Frames out of a stream that may stop anywhere: one deadline for the whole frame.
 
     The bytes held never exceed `limit` plus one read; `total` counts all bytes taken in, so that a
-    caller can bound a flood of small frames.
+    caller can bound a flood of small frames. `excused` are the seconds in which this process, not the
+    peer, was the slow one: it read, decoded and judged what had come, or was ready to.
     """
 
     def __init__(self, fd: int, *, limit: int) -> None:
         self.fd = fd
         self.limit = limit
         self.total = 0
+        self.excused = 0.0
+        self._mark: float | None = None
         self._buffer = bytearray()
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN | select.POLLHUP)
@@ -152,8 +165,12 @@ class FrameReader:
             message = self.buffered()
             if message is not None:
                 return message
+            if self._mark is not None:  # since data came
+                self.excused += own_seconds() - self._mark
             left = deadline - time.monotonic()
+            self._mark = own_seconds() if self.total else None
             if not self._poll.poll(max(0, left) * 1000 if left < 3600 else None):
+                self._mark = None
                 raise DeadlinePassed
             try:
                 chunk = os.read(self.fd, 1 << 16)

@@ -3,6 +3,12 @@
 It sees what goes through CPython: processes, programs, sockets, signals, ctypes, and files opened
 outside the scratch folder and the standard library. Native code that was loaded could go around it,
 so it is a courtesy, not a boundary, and the report says so. It cannot be removed once installed.
+
+A program shares the interpreter with it. So the hook uses nothing that a program can change: no
+module, no global, no function of Python; all it needs are immutable values and functions of C, bound as
+defaults of its own parameters. The exception it raises shows its frame, hence its values, but not the
+function, whose code and defaults may not be read or replaced either.
+It is longer than a function should be for that reason.
 """
 
 from __future__ import annotations
@@ -16,18 +22,22 @@ from typing import Any
 _REFUSED = (
     "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "os.system",
     "os.kill", "os.killpg", "os.chroot", "os.putenv_host", "pty.spawn", "signal.pthread_kill",
-    "socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "socket.gethostby",
-    "socket.sethostname", "ctypes.dlopen", "ctypes.dlsym", "ctypes.cdata", "ctypes.call_function",
-    "ctypes.string_at", "ctypes.wstring_at", "subprocess.Popen", "resource.prlimit", "syslog.",
-    "winreg.", "msvcrt.", "_winapi.", "webbrowser.open", "fcntl.ioctl", "os.setxattr",
+    "socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
+    "socket.gethostby", "socket.sethostname", "resource.prlimit", "syslog.", "winreg.", "msvcrt.",
+    "_winapi.", "webbrowser.open", "fcntl.ioctl", "os.setxattr", "ctypes.dlopen", "ctypes.dlsym",
+    "ctypes.cdata", "ctypes.call_function", "ctypes.string_at", "ctypes.wstring_at", "ctypes.addressof",
+    "ctypes.PyObj_FromPtr", "ctypes.set_exception", "ctypes.seh_exception", "os.memfd_create",
+    # ways to this hook
+    "gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames",
+    "sys._current_exceptions", "cpython._PySys_ClearAuditHooks",
 )  # fmt: skip
-_CHANGES = {
-    "os.mkdir": 2, "os.rmdir": 1, "os.remove": 1, "os.chmod": 2, "os.chown": 3, "os.utime": 3,
-    "os.truncate": None, "os.chflags": None, "os.removexattr": None, "shutil.rmtree": 1,
-    "sqlite3.connect": None,
-}  # fmt: skip
+_CHANGES = (
+    ("os.mkdir", 2), ("os.rmdir", 1), ("os.remove", 1), ("os.chmod", 2), ("os.chown", 3),
+    ("os.utime", 3), ("os.truncate", 9), ("os.chflags", 9), ("os.removexattr", 9),
+    ("shutil.rmtree", 1), ("sqlite3.connect", 9), ("os.chdir", 9),
+)  # fmt: skip
 """Events whose first argument is a path that changes, and where their folder descriptor stands."""
-_LOOKS = ("os.listxattr", "os.getxattr", "os.walk", "os.fwalk")
+_LOOKS = ("os.listxattr", "os.getxattr", "os.walk", "os.fwalk", "os.listdir", "os.scandir")
 _TWO_PATHS = ("os.rename", "os.link")
 _FCNTLS = {"F_DUPFD", "F_DUPFD_CLOEXEC", "F_GETFD", "F_SETFD", "F_GETFL", "F_SETFL", "F_GETLK",
            "F_SETLK", "F_SETLKW", "F_FULLFSYNC"}  # fmt: skip
@@ -37,100 +47,197 @@ _GONE = (
     "setresgid", "setgroups", "initgroups", "mknod", "memfd_create", "pidfd_open", "setsid",
     "setpgid", "pivot_root", "openpty", "mkfifo",
 )  # fmt: skip
+_MODULES = (os.name, "_posixsubprocess", "_imp", "_interpreters", "_posixshmem")
+_MODULE_BEGINNINGS = ("_xx", "_test")
+"""Modules that a program may not load (afresh): what was taken away would be back, and in an interpreter
+of its own there is no hook."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_NETWORK = ("AF_UNIX",)
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+_MAX_LINKS = 40
+_READLINK = getattr(os, "readlink", None)
 
 
 def install(scratch: str, readable: Sequence[str]) -> None:
     """Refuse from now on, in this process."""
-    realpath, fspath = os.path.realpath, os.fspath
-    inside = realpath(scratch) + os.sep
-    reading = tuple(realpath(path) for path in readable)
-    reading_below = tuple(path + os.sep for path in reading)
-    local = {1}
-
-    def is_inside(path: Any) -> bool:
-        return realpath(os.fsdecode(fspath(path))).startswith(inside)
-
-    def writable(path: Any) -> bool:
-        return isinstance(path, int) or is_inside(path) or _text(path) == os.devnull
-
-    def may_read(path: Any) -> bool:
-        if isinstance(path, int):
-            return True
-        text = realpath(os.fsdecode(fspath(path)))
-        if (text + os.sep).startswith(inside) or text in _DEVICES:
-            return True
-        return text in reading or text.startswith(reading_below)
-
-    def may_open(path: Any, flags: int) -> bool:
-        if isinstance(path, int):
-            return True
-        if not os.path.isabs(os.fspath(path)) and ".." in _text(path).split(os.sep):
-            return False  # it may be meant relative to a folder's descriptor, which is not shown
-        if flags & _WRITING:
-            return writable(path)
-        # a descriptor of a folder outside would open what lies below it
-        return may_read(path) and (not isdir(path) or is_inside(path) or at_scratch(path))
-
-    def at_scratch(path: Any) -> bool:
-        return realpath(os.fsdecode(fspath(path))) + os.sep == inside
-
-    def may_change(path: Any, folder: Any) -> bool:
-        if isinstance(path, int):
-            return True
-        if folder in (None, -1):
-            return is_inside(path)
-        return _text(path) not in ("", ".", "..") and os.sep not in _text(path)
-
-    def hook(event: str, args: tuple[Any, ...]) -> None:
-        allowed = True
-        if event.startswith(_REFUSED):
-            allowed = False
-        elif event == "open":
-            path, _, flags = args
-            allowed = path is None or may_open(path, flags or 0)
-        elif event == "socket.__new__":
-            allowed = args[1] in local
-        elif event in ("os.listdir", "os.scandir"):
-            allowed = may_read(args[0] if args and args[0] is not None else ".")
-        elif event in _CHANGES:
-            place = _CHANGES[event]
-            folder = args[place] if place is not None and place < len(args) else None
-            allowed = not args or args[0] is None or may_change(args[0], folder)
-            allowed = allowed or (event == "sqlite3.connect" and args[0] == ":memory:")
-        elif event in _LOOKS:
-            allowed = not args or args[0] is None or may_read(args[0])
-        elif event in _TWO_PATHS:
-            allowed = may_change(args[0], args[2]) and may_change(args[1], args[3])
-        elif event == "os.symlink":
-            # a plain name leads to its own folder, wherever the link is moved
-            allowed = os.sep not in _text(args[0]) and may_change(args[1], args[2])
-        elif event == "fcntl.fcntl":
-            allowed = args[1] in commands
-        if not allowed:
-            raise PermissionError(f"{event} is not allowed in the sandbox")
-
+    realpath = os.path.realpath
+    inside = realpath(scratch)
+    reading = (*(realpath(path) for path in readable), *_DEVICES, realpath(os.devnull))
+    hook: dict[str, Any] = getattr(_hook, "__kwdefaults__")  # noqa: B009 - None for mypy
+    hook.update(
+        inside=inside,
+        inside_below=inside + os.sep,
+        reading=reading,
+        reading_below=tuple(path + os.sep for path in reading),
+        nul=realpath(os.devnull),
+        commands=_harmless_commands(),
+    )
+    if os.name == "nt":  # no links to follow by hand there; drives and short names instead
+        hook["resolve"] = realpath
     _forget()
-    commands = _harmless_commands()
-    isdir = os.path.isdir
-    sys.addaudithook(hook)
+    import codecs  # noqa: F401 - nothing is imported inside the hook
+
+    sys.addaudithook(_hook)
 
 
-def _text(path: Any) -> str:
-    return os.fsdecode(os.fspath(path))
+def _hook(
+    event: str,
+    args: tuple[Any, ...],
+    *,
+    inside: str = "",
+    inside_below: str = "",
+    reading: tuple[str, ...] = (),
+    reading_below: tuple[str, ...] = (),
+    nul: str = "",
+    commands: tuple[int, ...] = (),
+    resolve: Any = None,
+    refused: tuple[str, ...] = _REFUSED,
+    changes: tuple[tuple[str, int], ...] = _CHANGES,
+    looks: tuple[str, ...] = _LOOKS,
+    two_paths: tuple[str, ...] = _TWO_PATHS,
+    modules: tuple[str, ...] = _MODULES,
+    beginnings: tuple[str, ...] = _MODULE_BEGINNINGS,
+    writing: int = _WRITING,
+    max_links: int = _MAX_LINKS,
+    sep: str = os.sep,
+    this: str = __file__,
+    starts: Any = str.startswith,
+    split: Any = str.split,
+    find: Any = str.find,
+    rfind: Any = str.rfind,
+    join: Any = str.__add__,
+    decode: Any = bytes.decode,
+    pop: Any = list.pop,
+    extend: Any = list.extend,
+    append: Any = list.append,
+    length: Any = len,
+    turned: Any = reversed,
+    stat: Any = os.stat,
+    readlink: Any = _READLINK,
+    getcwd: Any = os.getcwd,
+    kind_of: Any = type,
+    below_kind: Any = issubclass,
+    text_kind: Any = str,
+    bytes_kind: Any = bytes,
+    int_kind: Any = int,
+    system_error: Any = OSError,
+    value_error: Any = ValueError,
+    denied: Any = PermissionError,
+    no_module: Any = ImportError,
+) -> None:
+    allowed = True
+    paths: list[Any] = []  # (path, how): r read, w write, l look into, c change the entry
+    if starts(event, refused):
+        allowed = False
+    elif event == "open":
+        flags = args[2] or 0
+        append(paths, (args[0], "w" if flags & writing else "r"))
+    elif event == "import":
+        allowed = args[0] not in modules and not starts(args[0], beginnings)
+    elif event in ("object.__getattr__", "object.__setattr__"):
+        if args[1] in ("__code__", "__defaults__", "__kwdefaults__"):
+            kind = kind_of(args[0])
+            allowed = kind.__name__ != "function" or args[0].__globals__.get("__file__") != this
+    elif event == "socket.__new__":
+        allowed = args[1] == 1  # a local pair; it can be bound or connected to nothing
+    elif event == "os.symlink":
+        # a plain name leads to its own folder, wherever the link is moved
+        append(paths, (args[0], "n"))
+        append(paths, (args[1], "c" if args[2] in (None, -1) else "n"))
+    elif event in two_paths:
+        append(paths, (args[0], "c" if args[2] in (None, -1) else "n"))
+        append(paths, (args[1], "c" if args[3] in (None, -1) else "n"))
+    elif event in looks:
+        if args and args[0] is not None:
+            append(paths, (args[0], "l"))
+    elif event == "fcntl.fcntl":
+        allowed = args[1] in commands
+    else:
+        for name, place in changes:
+            if event == name and args and args[0] is not None:
+                folder = args[place] if place < length(args) else None
+                how = "c" if folder in (None, -1) else "n"
+                if event == "os.chdir":
+                    how = "d"
+                if not (event == "sqlite3.connect" and args[0] in (":memory:", b":memory:")):
+                    append(paths, (args[0], how))
+    for path, how in paths:
+        kind = kind_of(path)
+        if path is None or below_kind(kind, int_kind):
+            continue  # a descriptor: it was opened under these rules
+        if below_kind(kind, text_kind):
+            text = join("", path)  # the characters, of whatever class
+        elif below_kind(kind, bytes_kind):
+            text = decode(path, "utf-8", "surrogateescape")
+        else:
+            allowed = False  # an object that may answer differently the next time
+            break
+        if how == "n":  # relative to a folder's descriptor: a name of that folder
+            allowed = allowed and text not in ("", ".", "..") and find(text, sep) < 0
+            continue
+        relative = not starts(text, sep)
+        if resolve is not None:
+            full = resolve(text)
+        else:
+            parts = split(text, sep)
+            if relative and how in "rw" and ".." in parts:
+                allowed = False  # it may be meant relative to a folder's descriptor, not shown here
+                break
+            full, links = "", 0
+            try:
+                rest = [*turned(parts)]
+                if relative:
+                    extend(rest, [*turned(split(getcwd(), sep))])
+                while rest:
+                    part = pop(rest)
+                    if part in ("", "."):
+                        continue
+                    if part == "..":
+                        full = full[: rfind(full, sep)] if full else full
+                        continue
+                    try:
+                        target = readlink(full + sep + part)
+                    except (system_error, value_error):
+                        full = full + sep + part
+                        continue
+                    links += 1
+                    if links > max_links:
+                        break
+                    if starts(target, sep):
+                        full = ""
+                    extend(rest, [*turned(split(target, sep))])
+            except (system_error, value_error):
+                links = max_links + 1
+            if links > max_links:
+                allowed = False
+                break
+            full = full or sep
+        below = full == inside or starts(full, inside_below)
+        if how == "c":
+            allowed = allowed and starts(full, inside_below)
+        elif how == "d":
+            allowed = allowed and below
+        elif how == "w":
+            allowed = allowed and (starts(full, inside_below) or full == nul)
+        else:
+            seen = below or full in reading or starts(full, reading_below)
+            if how == "r" and seen and not below:
+                # a descriptor of a folder outside would open what lies below it
+                try:
+                    seen = stat(full).st_mode & 0o170000 != 0o040000
+                except (system_error, value_error):
+                    seen = True
+            allowed = allowed and seen
+    if not allowed:
+        raise (no_module if event == "import" else denied)(f"{event} is not allowed in the sandbox")
 
 
-def _harmless_commands() -> set[int]:
+def _harmless_commands() -> tuple[int, ...]:
     """Commands of `fcntl` that reach no other process."""
     try:
         import fcntl
     except ImportError:  # Windows
-        return set()
-    return {getattr(fcntl, name) for name in _FCNTLS if hasattr(fcntl, name)}
-
-
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+        return ()
+    return tuple(getattr(fcntl, name) for name in _FCNTLS if hasattr(fcntl, name))
 
 
 def _forget() -> None:

@@ -27,6 +27,18 @@ RECYCLE = 2000
 
 
 AnyZygote = Zygote | SpawnZygote
+Tests = lower.Lowered | list[tuple[str, str]] | None
+"""Tests as calls and checks, as input and output of scripts, or None: code to run."""
+_STUMBLES = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+)
+"""What no reply of a program should be able to raise in the judge; all of it twice is the program's."""
 
 
 class Judge:
@@ -34,6 +46,8 @@ class Judge:
 
     def __init__(self, spec: dict[str, Any], boot: str) -> None:
         self.spec, self.boot = spec, boot
+        self.spoilt = False
+        """A judgement ended in the middle: this judge has to be replaced."""
         self.candidates = self._zygote("candidate")
         self.testers: AnyZygote | None = None
         self.plans: dict[tuple[Any, ...], lower.Lowered | None] = {}
@@ -152,29 +166,48 @@ class Judge:
         started = time.monotonic()
         outcome = Outcome(0)
         try:
-            self._run(job, outcome)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, KeyError) as error:
+            tests = self._read_tests(job)
+        except (SyntaxError, *_STUMBLES) as error:
             outcome.settle("infra_error", f"{UNUSABLE}: {error}"[:500])
+            return outcome.result(started, self.layer)
+        try:
+            self._run(job, outcome, tests)
+        except _STUMBLES as error:  # nothing but what the program sent is new to the judge here
+            outcome.verdict = ""
+            outcome.doubtful(f"the judge stumbled: {type(error).__name__} {error}")
+            self.spoilt = True
+        outcome.settle("crash", "the program broke the protocol: a report that says nothing")
         if outcome.verdict == "infra_error":
             outcome.passed = 0
         if job.get("trace") and outcome.verdict not in ("syntax", "infra_error"):
-            self._traced(job, outcome)
+            try:
+                self._traced(job, outcome, tests)
+            except (ZygoteLost, *_STUMBLES):  # the verdict stands, whatever the second run does
+                self.spoilt = True
         return outcome.result(started, self.layer)
 
-    def _run(self, job: dict[str, Any], outcome: Outcome) -> None:
+    def _read_tests(self, job: dict[str, Any]) -> Tests:
+        """The tests as data: calls or scripts' cases; None where they have to run as code.
+
+        Raises:
+            SyntaxError and what else reading raises: they cannot be used.
+        """
         mode, tests = job["mode"], job["tests"]
         if not (tests.strip() if isinstance(tests, str) else tests):
             raise ValueError("there are none")
         if mode == "stdio":
-            self._stdio(job, outcome, cases(tests))
-        elif job["transport"] == "inprocess" and mode != "call":  # a call's values are data anyway
+            return cases(tests)
+        return self._plan(job)
+
+    def _run(self, job: dict[str, Any], outcome: Outcome, tests: Tests) -> None:
+        if isinstance(tests, list):
+            self._stdio(job, outcome, tests)
+        elif isinstance(tests, lower.Lowered):
+            self._calls(job, outcome, tests)
+        elif job["transport"] == "inprocess":
             self._in_process(job, outcome)
         else:
-            plan = self._plan(job)
-            if plan is not None:
-                self._calls(job, outcome, plan)
-            else:
-                self._tested(job, outcome)
+            self._tested(job, outcome)
         if self.candidates.forks > RECYCLE:
             self._recycle()
         elif self.next is None:
@@ -280,14 +313,16 @@ class Judge:
         outcome.run = 1
         if type(report) is not dict:
             if test_end.exit_code == 70:
-                outcome.settle("infra_error", "the tests could not be run")
+                outcome.doubtful("the tests could not be run")
             elif test_end.exit_code == -9 and test_end.cpu < limits.cpu:
-                outcome.settle("infra_error", "the tester was killed by SIGKILL")
-                outcome.again = "crash"
+                outcome.doubtful("the tester was killed by SIGKILL")
             elif test_end.exit_code in (-24, -9):
                 outcome.settle("timeout", "the tests did not end with these values")
             else:
                 outcome.settle("fail", "the tests died with these values")
+            self._finish(child, outcome, limits)
+        elif "unusable" in report and self._usable(job):
+            outcome.doubtful("the tests could not be read")
             self._finish(child, outcome, limits)
         elif outcome.reported(report):
             self._lost(child, outcome, limits)
@@ -316,8 +351,12 @@ class Judge:
         wanted = {k: job[k] for k in ("tests", "setup", "entry_point", "mode")}
         child.send(self._order(job, "inprocess", **wanted))
         report = self._next_reply(outcome, limits, [child], child)
-        if type(report) is dict and "unusable" in report and self._usable(job):
-            outcome.settle("crash", "the program broke the protocol: the tests are usable")
+        if type(report) is dict and self._usable(job):
+            said = {"syntax", "load"} & set(report) or (
+                report.get("run") and "unusable" not in report
+            )
+            if not said:  # the program's own work: it would take itself out of judgement
+                outcome.settle("crash", "the program broke the protocol: the tests are usable")
         if type(report) is dict:
             outcome.reported(report)
             self._finish(child, outcome, limits)
@@ -373,10 +412,10 @@ class Judge:
                 break
         outcome.settle("pass")
 
-    def _traced(self, job: dict[str, Any], outcome: Outcome) -> None:
+    def _traced(self, job: dict[str, Any], outcome: Outcome, tests: Tests) -> None:
         """Run the candidate once more under a tracer; nothing of it touches the verdict."""
         again = Outcome(0)
         again.trace = {"executable": [], "executed": [], "failing": outcome.line}
-        self._run(job, again)
+        self._run(job, again, tests)
         outcome.trace = again.trace
         outcome.cpu += again.cpu

@@ -46,6 +46,13 @@ class Outcome:
             self.verdict = verdict
             self.message, self.error = _readable(message, 500), _readable(error, 200)
 
+    def doubtful(self, message: str) -> None:
+        """Something broke that only this program or bad luck can have broken: no verdict the first time,
+        a `crash` when it happens twice in a row (`coordinator.py`). So no program can withdraw itself."""
+        if not self.verdict:
+            self.again = "crash"
+        self.settle("infra_error", message)
+
     def note(self, message: dict[str, Any]) -> bool:
         """Keep a line of a traced run; False for a message that is none."""
         if self.trace is None or "trace" not in message:
@@ -133,7 +140,7 @@ class Outcome:
 
         SIGKILL comes from outside (a person, the kernel short of memory), or the program had it sent (by
         a limit on its own CPU time, say): once says nothing, a second time in a row says the latter
-        (`coordinator.py`). So no program can withdraw itself from judgement.
+        (`doubtful`).
         """
         code = end.exit_code
         if code in (-24, -9) and end.cpu >= 0.9 * limits.cpu:
@@ -141,8 +148,7 @@ class Outcome:
         elif end.killed:
             self.settle("crash", "the program closed its connection")
         elif code == -9:
-            self.settle("infra_error", "the program was killed by SIGKILL")
-            self.again = "crash"
+            self.doubtful("the program was killed by SIGKILL")
         elif code < 0:
             self.settle("crash", f"the program died of signal {-code}")
         else:

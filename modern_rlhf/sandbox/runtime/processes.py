@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from modern_rlhf.sandbox.runtime import scratch
@@ -35,6 +35,9 @@ WALL_FACTOR, WALL_EXTRA = 20.0, 20.0
 """The last fence: no program that lies idle lasts longer than factor x timeout + extra seconds."""
 STARVED = 3.0
 """Times the last fence, after which a program is given up that never got its processor time."""
+READY_SHARE = 0.5
+"""Share of the looks at which such a program must have been ready to run: many threads that wake
+together wait for each other as long as for anybody else, but are not ready in between."""
 BLIND_FACTOR, BLIND_EXTRA = 3.0, 5.0
 """The same where a process's clock cannot be read (not Linux): wall time has to do."""
 MAX_THREADS = 512
@@ -230,6 +233,7 @@ class Reader(Protocol):
     """Frames from a child: by polling, or from a thread."""
 
     total: int
+    excused: float
 
     def next(self, deadline: float) -> Any: ...
 
@@ -249,6 +253,7 @@ class Child:
         self.reader = FrameReader(self.replies, limit=MAX_REPLY)
         self.started = 0.0
         self.pid = -1
+        self.watched = Watched()
 
     def send(self, job: Any, *, first: bool = True) -> None:
         """Give it its job or a later message; a child that is gone shows when replies are read."""
@@ -305,7 +310,7 @@ def overrun(children: list[Child], limits: Limits) -> tuple[str, float]:
     now = time.monotonic()
     wall = now - children[0].started
     used, waited, known = 0.0, 0.0, True
-    longest, runnable = 0.0, False
+    longest, runnable, ready = 0.0, False, 0.0
     for child in children:
         if child.pid < 0:
             child.pid = child.zygote.watch()
@@ -313,9 +318,11 @@ def overrun(children: list[Child], limits: Limits) -> tuple[str, float]:
         if clock is None:
             known = False
             continue
+        child.watched.add(clock, now - children[0].started)
         longest = max(longest, clock.cpu)
         used += clock.cpu
-        waited += clock.waited
+        waited += child.watched.waited + child.reader.excused
+        ready = max(ready, child.watched.ready / child.watched.looks)
         runnable = runnable or clock.runnable
         if clock.threads > MAX_THREADS:
             return "threads", 0.0
@@ -337,36 +344,65 @@ def overrun(children: list[Child], limits: Limits) -> tuple[str, float]:
     if (stalled and not runnable) or (wall > fence and (stalled or not known)):
         return "timeout", 0.0
     if wall > STARVED * fence:
-        return "starved", 0.0
+        return "starved" if ready >= READY_SHARE else "timeout", 0.0
     return "", min(0.05, max(0.005, limits.cpu - longest))
 
 
 class Clock(NamedTuple):
-    """What a process has used: CPU seconds of all threads, seconds they were ready but waited for a
-    processor, how many there are, and whether one could run right now."""
+    """What a process has used: CPU seconds of all threads, by thread the seconds it was ready but
+    waited for a processor, and whether one could run right now."""
 
     cpu: float
-    waited: float
-    threads: int
+    waits: dict[str, float]
     runnable: bool
+
+    @property
+    def threads(self) -> int:
+        """How many threads there are; counted to one more than are allowed."""
+        return len(self.waits)
+
+
+@dataclass
+class Watched:
+    """What the looks at one process have shown so far.
+
+    `waited`: seconds in which it was ready but somebody else ran. Threads that have ended are kept,
+    and threads that wait at the same time, perhaps for each other, count once.
+    """
+
+    waited: float = 0.0
+    looks: int = 0
+    ready: int = 0
+    wall: float = 0.0
+    waits: dict[str, float] = field(default_factory=dict)
+
+    def add(self, clock: Clock, wall: float) -> None:
+        """One more look, `wall` seconds after the start."""
+        more = sum(max(0.0, w - self.waits.get(t, 0.0)) for t, w in clock.waits.items())
+        self.waited += min(more, wall - self.wall)
+        self.wall, self.waits = wall, clock.waits
+        self.looks += 1
+        self.ready += clock.runnable
 
 
 def clocks(pid: int) -> Clock | None:
     """The clock of a process; None where it cannot be read."""
     if pid <= 0 or sys.platform != "linux":
         return None
-    waited, threads, runnable = 0.0, 0, False
+    waits: dict[str, float] = {}
+    runnable = False
     try:
         cpu = time.clock_gettime((~pid << 3) | 2)  # the process's CPU clock, as clock_getcpuclockid
         for thread in os.listdir(f"/proc/{pid}/task"):
-            threads += 1
-            if threads > MAX_THREADS:
+            waits[thread] = 0.0
+            if len(waits) > MAX_THREADS:
                 break
-            folder = f"/proc/{pid}/task/{thread}"
-            with open(f"{folder}/schedstat", encoding="ascii") as text:
-                waited += int(text.read().split()[1]) / 1e9
-            with open(f"{folder}/stat", encoding="utf-8", errors="replace") as text:
-                runnable = runnable or text.read().rpartition(")")[2].split()[0] == "R"
-    except (OSError, ValueError, IndexError):
+            with contextlib.suppress(OSError, ValueError, IndexError):  # a thread may end meanwhile
+                folder = f"/proc/{pid}/task/{thread}"
+                with open(f"{folder}/schedstat", encoding="ascii") as text:
+                    waits[thread] = int(text.read().split()[1]) / 1e9
+                with open(f"{folder}/stat", encoding="utf-8", errors="replace") as text:
+                    runnable = runnable or text.read().rpartition(")")[2].split()[0] == "R"
+    except OSError:
         return None
-    return Clock(cpu, waited, threads, runnable)
+    return Clock(cpu, waits, runnable)

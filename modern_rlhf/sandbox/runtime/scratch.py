@@ -11,11 +11,16 @@ import contextlib
 import os
 import stat
 
+_DEEPEST = 3500
+"""Bytes of a path; a path of 4096 cannot be opened."""
 _FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def usage(path: str, *, entries: int, size: int) -> tuple[int, int]:
-    """(entries, bytes) below `path`; stops counting soon after either bound is passed."""
+    """(entries, bytes) below `path`; stops counting soon after either bound is passed.
+
+    A path too long to be looked into counts as all the entries there may be: nothing hides there.
+    """
     seen, used = 0, 0
     waiting = [path]
     while waiting:
@@ -27,7 +32,9 @@ def usage(path: str, *, entries: int, size: int) -> tuple[int, int]:
                     with contextlib.suppress(OSError):
                         info = item.stat(follow_symlinks=False)
                         used += getattr(info, "st_blocks", info.st_size // 512) * 512
-                        if stat.S_ISDIR(info.st_mode) and len(folder) < 3500:
+                        if stat.S_ISDIR(info.st_mode):
+                            if len(os.fsencode(item.path)) > _DEEPEST:
+                                return entries + 1, used
                             waiting.append(item.path)
                     if seen > entries or used > size:
                         return seen, used
@@ -78,8 +85,7 @@ def empty(path: str) -> bool:
 
 def _empty_folder(root: int) -> None:
     """Empty the folder `root`: files go, folders are moved up to `root` and emptied there."""
-    counter = 0
-    queue = _clear(root, root, counter)
+    queue = _clear(root, root)
     while queue:
         name = queue.pop()
         try:
@@ -88,8 +94,7 @@ def _empty_folder(root: int) -> None:
         except OSError:
             continue
         try:
-            counter += 1
-            queue += _clear(folder, root, counter)
+            queue += _clear(folder, root)
         finally:
             os.close(folder)
         with contextlib.suppress(OSError):
@@ -103,17 +108,17 @@ def _make_accessible(name: str, parent: int) -> None:
             os.chmod(name, 0o700, dir_fd=parent)
 
 
-def _clear(folder: int, root: int, counter: int) -> list[str]:
+def _clear(folder: int, root: int) -> list[str]:
     """Unlink the files of `folder`; its folders are renamed into `root`, whose names are
-    returned."""
+    returned: names that nobody can have taken before."""
     found: list[str] = []
-    for index, name in enumerate(os.listdir(folder)):
+    for name in os.listdir(folder):
         try:
             os.unlink(name, dir_fd=folder)
             continue
         except OSError:
             pass
-        target = name if folder == root else f".{counter}.{index}.{os.getpid()}"
+        target = name if folder == root else f".{os.urandom(12).hex()}"
         try:
             if folder != root:
                 _make_accessible(name, folder)  # moving a folder needs write access to it

@@ -3,8 +3,9 @@ coarse.
 
 What it takes away: new processes and program images, signals to anybody but itself, sockets other
 than a connected local pair, tracing, mounting, namespaces, other processes' limits and memory,
-shared System V objects, keyrings, io_uring, bpf, perf, userfaultfd, scheduling classes, changes of
-files by path that Landlock does not cover (chmod, chown, utime, truncate, xattr). Threads work.
+shared System V objects, keyrings, io_uring, bpf, perf, userfaultfd, scheduling classes, descriptors
+sent over a socket (`sendmsg`: those in flight are counted by user, and once there are too many no
+helper process could send one), changes of files by path that Landlock does not cover (chmod, chown, utime, truncate, xattr). Threads work.
 
 `chmod` and `utime` answer success without doing anything, so that `shutil.copy` works; `clone3`
 answers ENOSYS, which makes glibc fall back to `clone`, whose flags can be checked (they lie behind
@@ -69,7 +70,7 @@ NUMBERS: dict[str, tuple[int, int]] = {
     **{"timerfd_gettime": (287, 87), "exit": (60, 93), "exit_group": (231, 94)},
     **{"getrandom": (318, 278), "copy_file_range": (326, 285), "sendfile": (40, 71)},
     **{"statfs": (137, 43), "fstatfs": (138, 44), "statx": (332, 291), "membarrier": (324, 283)},
-    **{"rseq": (334, 293), "recvfrom": (45, 207), "recvmsg": (47, 212), "sendmsg": (46, 211)},
+    **{"rseq": (334, 293), "recvfrom": (45, 207), "recvmsg": (47, 212)},
     **{"shutdown": (48, 210), "getsockname": (51, 204), "getpeername": (52, 205)},
     **{"getsockopt": (55, 209), "setsockopt": (54, 208), "restart_syscall": (219, 128)},
     **{"getcpu": (309, 168), "close_range": (436, 436), "wait4": (61, 260)},
@@ -94,7 +95,8 @@ _THREAD = 0x00010000 | 0x00000100  # CLONE_THREAD | CLONE_VM
 _THREAD_FLAGS = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000 | 0x80000 | 0x100000 | 0x200000
 _THREAD_FLAGS |= 0x400000
 _IOCTLS = (0x5421, 0x5451, 0x5450, 0x541B, 0x5401, 0x5413)  # FIONBIO CLEX NCLEX NREAD TCGETS WINSZ
-_FCNTLS = (*range(0, 8), 36, 37, 38, 1030, 1031, 1032, 1034)  # no SETOWN, SETSIG, LEASE, NOTIFY
+# no SETOWN, SETSIG, LEASE, NOTIFY; no SETPIPE_SZ, whose pages count against the user, not the process
+_FCNTLS = (*range(0, 8), 36, 37, 38, 1030, 1032, 1034)
 _PRCTLS = (15, 16, 3, 38, 39, 0x53564D41)  # SET_NAME GET_NAME GET_DUMPABLE *_NO_NEW_PRIVS SET_VMA
 
 

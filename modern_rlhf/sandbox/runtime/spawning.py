@@ -29,6 +29,7 @@ from modern_rlhf.sandbox.runtime.processes import (
     ENVIRONMENT,
     Child,
     End,
+    Watched,
     ZygoteLost,
     interpreter,
 )
@@ -41,19 +42,26 @@ class ThreadReader:
     """`FrameReader` for pipes that cannot be polled: a thread reads ahead, a few frames at most."""
 
     def __init__(self, fd: int, *, limit: int) -> None:
-        self.fd, self.limit, self.total = fd, limit, 0
+        self.fd, self.limit, self.total, self.excused = fd, limit, 0, 0.0
         self._frames: queue.Queue[Any] = queue.Queue(_QUEUED)
+        self._closed = False
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        while True:
+        frame: Any = None
+        while not isinstance(frame, Exception):
             try:
-                frame: Any = read_body(self.fd, self.limit)
+                frame = read_body(self.fd, self.limit)
             except (PeerClosed, FrameError) as error:
                 frame = error
-            self._frames.put(frame)
-            if isinstance(frame, Exception):
-                return
+            while not self._closed:  # nobody takes what a flood of frames left behind
+                with contextlib.suppress(queue.Full):
+                    self._frames.put(frame, timeout=0.2)
+                    break
+
+    def close(self) -> None:
+        """Nothing more is wanted; the thread ends with the pipe."""
+        self._closed = True
 
     def next(self, deadline: float) -> Any:
         """The next message; see `FrameReader.next`."""
@@ -95,6 +103,21 @@ class SpawnedChild(Child):
         self.reader = ThreadReader(self.replies, limit=MAX_REPLY)
         self.started = 0.0
         self.pid = self.process.pid
+        self.watched = Watched()
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, daemon=True)
+        self._writer.start()
+
+    def send(self, job: Any, *, first: bool = True) -> None:
+        """Give it its job or a later message, without waiting until it reads: it may never do so."""
+        if first:
+            self.started = time.monotonic()
+        self._outgoing.put(pack(job))
+
+    def _write(self) -> None:
+        with contextlib.suppress(PeerClosed):
+            while (data := self._outgoing.get()) is not None:
+                write_all(self.job, data)
 
     def printed(self, limit: int, fd: int | None = None) -> bytes:
         """The first `limit` bytes of what it printed."""
@@ -103,7 +126,11 @@ class SpawnedChild(Child):
         return os.read(fd, limit)
 
     def close(self) -> None:
-        """Close our ends and delete the capture files."""
+        """Close our ends and delete the capture files; the process has ended."""
+        if isinstance(self.reader, ThreadReader):
+            self.reader.close()
+        self._outgoing.put(None)
+        self._writer.join(timeout=5.0)
         for stream in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
                 if stream is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,8 +33,8 @@ class Suite:
     """Parsed tests.
 
     `names` are wanted from the candidate, `constructed` those of them the tests use as classes,
-    `aliases` other names the tests import them under, `own` names of the standard library that the
-    tests use and do not import.
+    `aliases` other names the tests import them under, `own` names of libraries that the tests use and
+    do not import, `modules` those of them that are modules.
     """
 
     units: list[Unit]
@@ -41,6 +42,7 @@ class Suite:
     constructed: list[str] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
     own: list[str] = field(default_factory=list)
+    modules: set[str] = field(default_factory=set)
 
 
 _DATA_ATTRIBUTES = {
@@ -70,6 +72,8 @@ class _Survey(ast.NodeVisitor):
         self.loaded: set[str] = set()
         self.bound: set[str] = set()
         self.called: set[str] = set()
+        self.bases: set[str] = set()
+        """Names of which the tests take an attribute."""
         self.imported: dict[str, str] = {}
         self.constructed: set[str] = set()
         self._assigned: dict[str, set[str]] = {}
@@ -88,6 +92,8 @@ class _Survey(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
+        if isinstance(node.value, ast.Name):
+            self.bases.add(node.value.id)
         if node.attr in _DATA_ATTRIBUTES:
             pass  # `f(x).sort()` says nothing: the result may be plain data
         elif isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name):
@@ -195,39 +201,48 @@ def parse(tests: Sequence[str] | str, setup: str, entry_point: str | None, mode:
     names = wanted(survey, entry_point)
     own = [name for name in names if _is_own(name, survey, entry_point)]
     names = [name for name in names if name not in own]
-    return Suite(units, names, sorted(survey.constructed), survey.imported, own)
+    modules = {name for name in own if name in survey.bases and name not in survey.called}
+    return Suite(units, names, sorted(survey.constructed), survey.imported, own, modules)
 
 
-MODULES = {
-    "bisect", "cmath", "collections", "copy", "datetime", "decimal", "functools", "heapq", "itertools",
-    "json", "math", "operator", "random", "re", "statistics", "string", "sys",
+OTHER_MODULES = {
+    "np": "numpy", "numpy": "numpy", "pd": "pandas", "pandas": "pandas", "scipy": "scipy", "sp": "scipy",
+    "torch": "torch", "tf": "tensorflow", "nx": "networkx", "sympy": "sympy", "sklearn": "sklearn",
+    "pytest": "pytest", "hypothesis": "hypothesis", "numpy_testing": "numpy.testing", "npt": "numpy.testing",
 }  # fmt: skip
-"""Modules that tests use without importing them because the reference does. They are the tests' own:
-a candidate's `math` could say that everything `isclose`."""
+"""What modules beside the standard library's are called."""
 LIBRARY_NAMES = {
-    **dict.fromkeys(("isclose", "pi", "inf", "nan", "sqrt", "floor", "ceil", "fabs"), "math"),
-    **dict.fromkeys(("Counter", "OrderedDict", "defaultdict", "deque"), "collections"),
-    "Decimal": "decimal", "Fraction": "fractions",
+    **dict.fromkeys(("isclose", "pi", "inf", "nan", "sqrt", "floor", "ceil", "fabs", "fsum", "isnan", "isinf",
+                     "prod", "gcd", "lcm", "comb", "perm", "log", "exp", "hypot"), "math"),
+    **dict.fromkeys(("Counter", "OrderedDict", "defaultdict", "deque", "namedtuple"), "collections"),
+    **dict.fromkeys(("date", "datetime", "timedelta"), "datetime"), "ANY": "unittest.mock",
+    "Decimal": "decimal", "Fraction": "fractions", "deepcopy": "copy", "reduce": "functools",
+    "approx": "pytest", "raises": "pytest", "allclose": "numpy", "array_equal": "numpy",
+    **dict.fromkeys(("assert_allclose", "assert_almost_equal", "assert_array_equal"), "numpy.testing"),
 }  # fmt: skip
-"""The same for what is taken out of modules, where the entry point is known to be something else."""
+"""Names taken out of modules: the tests' own where the entry point is known to be something else."""
 
 
 def _is_own(name: str, survey: _Survey, entry_point: str | None) -> bool:
+    """Whether a name that the tests use and do not import is a library's, because the reference imports
+    it. Then it is the tests' own: a candidate's `math` could say that everything `isclose`."""
     if name == entry_point or name in survey.imported.values():
         return False
-    if name in MODULES:
-        return name not in survey.called
+    if name in survey.bases and name not in survey.called:
+        return name in sys.stdlib_module_names or name in OTHER_MODULES
     return name in LIBRARY_NAMES and entry_point is not None
 
 
 def own_names(parsed: Suite) -> dict[str, Any]:
-    """What such tests need of the standard library, by name."""
-    return {
-        name: getattr(import_module(LIBRARY_NAMES[name]), name)
-        if name in LIBRARY_NAMES
-        else import_module(name)
-        for name in parsed.own
-    }
+    """What such tests need of libraries, by name; what is not installed here stays undefined."""
+    found = {}
+    for name in parsed.own:
+        with contextlib.suppress(ImportError, AttributeError):
+            if name in parsed.modules:
+                found[name] = import_module(OTHER_MODULES.get(name, name))
+            else:
+                found[name] = getattr(import_module(LIBRARY_NAMES[name]), name)
+    return found
 
 
 def wanted(survey: _Survey, entry_point: str | None) -> list[str]:

@@ -24,6 +24,8 @@ MAX_BYTES = 4 << 20
 MAX_INT_BITS = 16 << 20
 MAX_FRACTION_BITS = 1 << 16
 """Of a fraction's parts: reducing it costs quadratic time."""
+MAX_PAIRS = 1 << 20
+"""Of keys with the same hash in one value: each may have to be compared with each."""
 MAX_SHAPES = 1000
 """Different named tuples in one value: each needs a class."""
 _SAFE = 1 << 53
@@ -203,12 +205,6 @@ def _shape(name: str, fields: tuple[str, ...]) -> type[NamedFields]:
     return type(name, (NamedFields,), {**space, "_fields": fields})
 
 
-def _distinct_hashes(keys: list[Any]) -> list[Any]:
-    if len(keys) > 64 and len(keys) - len({hash(key) for key in keys}) > 8 + len(keys) // 10:
-        raise ValueRefused("keys of a set or dict collide")
-    return keys
-
-
 def _library(tag: str, payload: Any) -> Any:
     if tag == "Decimal":
         import decimal
@@ -236,6 +232,7 @@ class Decoder:
 
     def __init__(self, handle: Callable[[str, Any], Any] | None = None) -> None:
         self._handle = handle
+        self._pairs = 0
         self._shapes: dict[tuple[str, tuple[str, ...]], type[NamedFields]] = {}
 
     def __call__(self, data: Any) -> Any:
@@ -244,7 +241,7 @@ class Decoder:
         Raises:
             ValueRefused: malformed data, too deep, or a tag that is not known.
         """
-        self._shapes = {}
+        self._shapes, self._pairs = {}, 0
         try:
             return self._decode(data, 0)
         except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
@@ -269,9 +266,20 @@ class Decoder:
             raise ValueRefused("malformed value: a list was expected")
         return [self._decode(item, depth) for item in payload]
 
+    def _keys(self, keys: list[Any]) -> list[Any]:
+        """The keys of a set or dict, unless comparing those that share a hash would take long. Some do
+        in honest data: (-1, 7) and (-2, 7)."""
+        hashes = [hash(key) for key in keys]
+        if len(set(hashes)) < len(hashes):
+            groups = collections.Counter(hashes).values()
+            self._pairs += sum(size * (size - 1) // 2 for size in groups)
+            if self._pairs > MAX_PAIRS:
+                raise ValueRefused("keys of a set or dict collide")
+        return keys
+
     def _dict(self, payload: Any, depth: int) -> dict[Any, Any]:
         pairs = [(self._decode(k, depth), self._decode(v, depth)) for k, v in payload]
-        _distinct_hashes([key for key, _ in pairs])
+        self._keys([key for key, _ in pairs])
         return dict(pairs)
 
     def _named(self, name: Any, fields: Any, items: list[Any]) -> Any:
@@ -290,13 +298,13 @@ class Decoder:
         if tag == "dict":
             return self._dict(payload, depth)
         if tag == "set":
-            return set(_distinct_hashes(self._list(payload, depth)))
+            return set(self._keys(self._list(payload, depth)))
         if tag == "int":
             if type(payload) is not str or len(payload) > MAX_INT_BITS // 4 + 8:
                 raise ValueRefused("malformed integer")
             return int(payload, 16)
         if tag == "frozenset":
-            return frozenset(_distinct_hashes(self._list(payload, depth)))
+            return frozenset(self._keys(self._list(payload, depth)))
         if tag in ("bytes", "bytearray"):
             raw = bytes.fromhex(payload)
             return raw if tag == "bytes" else bytearray(raw)
@@ -315,7 +323,7 @@ class Decoder:
         if tag == "deque":
             return collections.deque(self._list(payload[0], depth), payload[1])
         if tag == "dict_keys":
-            keys = _distinct_hashes(self._list(payload, depth))
+            keys = self._keys(self._list(payload, depth))
             return dict.fromkeys(keys).keys()
         if tag == "dict_values":
             return dict(enumerate(self._list(payload, depth))).values()

@@ -66,12 +66,14 @@ def main(arguments: list[str]) -> None:
             job = read_frame(jobs)
             try:
                 result = judge.judge(job)
-            except ZygoteLost as error:
+            except (ZygoteLost, OSError) as error:
                 result = infra_error(f"a helper process was lost: {error}")
+                judge.spoilt = True
+            if judge.spoilt:
                 judge.close()
                 try:
                     judge = Judge(spec, spec["boot"])
-                except ZygoteLost:
+                except (ZygoteLost, OSError):
                     write_all(results, pack(result))
                     os._exit(1)
             write_all(results, pack(result))

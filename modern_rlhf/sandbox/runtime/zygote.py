@@ -199,7 +199,10 @@ class Zygote:
         if pid > 0 and hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
                 fds = [os.pidfd_open(pid)]
-        socket.send_fds(self.control, [PID.pack(pid)], fds)
+        try:
+            socket.send_fds(self.control, [PID.pack(pid)], fds)
+        except OSError:  # too many descriptors of this user are in flight: the number has to do
+            self.control.sendall(PID.pack(pid))
         for fd in fds:
             os.close(fd)
 
