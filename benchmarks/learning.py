@@ -4,8 +4,9 @@
 
 First the whole job runs for every seed (base, SFT, reward model, PPO), then the controls: the SFT model
 trained on with its own loss for as many epochs as fit the time of the RLHF stage, evaluated on the same
-items. Timings are noisy, so every control gets the largest ratio of RLHF time to SFT time among the seeds. Differences are paired over items with a bootstrap 95% interval. Writes
-`learning.json` and `learning.md`; finished seeds are kept when it is run again.
+items. Timings are noisy, so every control gets the largest ratio of RLHF time to SFT time among the seeds.
+Differences are paired over items with a bootstrap 95% interval. Writes `learning.json`, `learning.md` and
+`learning.png`; finished seeds are kept when it is run again. `--plot FILE` only draws a `learning.json` again.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
 from modern_rlhf.pipeline import stages
 from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
 from modern_rlhf.pipeline.workspace import Workspace
+from modern_rlhf.report.style import GREEN, MODEL_COLOURS, finish, grid, house_style
 from modern_rlhf.trainer.sft import SFTTrainer
-from modern_rlhf.utils.atomic import write_json, write_text
+from modern_rlhf.utils.atomic import write_bytes, write_json, write_text
+
+SHOWN = {"base": "base", "sft": "SFT", "rlhf": "RLHF", "control": "SFT continued (control)"}
 
 
 def continue_sft(
@@ -142,13 +146,49 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plot(runs: list[dict[str, Any]]) -> bytes:
+    """PNG: pass rates with their intervals, a group a seed; greedy and sampled, seen and unseen."""
+    panels = [
+        (s, m) for s in ("eval_seen", "eval_unseen") for m in ("pass_at_1", "pass_at_1_sampled")
+    ]
+    titles = {"eval_seen": "unseen parameters", "eval_unseen": "unseen families"}
+    ways = {"pass_at_1": "greedy", "pass_at_1_sampled": "sampled at temperature 1"}
+    with house_style():
+        figure, axes = grid(len(panels), panel=(5.0, 3.2), columns=2)
+        for axis, (split, metric) in zip(axes, panels, strict=True):
+            for place, (name, label) in enumerate(SHOWN.items()):
+                found = [run["by_split"][name][split][metric] for run in runs]
+                value, low, high = (
+                    [100 * one[k] for one in found] for k in ("value", "low", "high")
+                )
+                across = [group + 0.2 * (place - 1.5) for group in range(len(runs))]
+                axis.bar(across, value, 0.18, label=label, color=MODEL_COLOURS.get(name, GREEN))
+                for x, below, above in zip(across, low, high, strict=True):
+                    axis.plot([x, x], [below, above], color="black", linewidth=1.2)
+            axis.set_xticks(range(len(runs)), [f"seed {run['seed']}" for run in runs])
+            axis.set(
+                title=f"{titles[split]}, {ways[metric]}", ylabel="tasks solved, %", ylim=(0, 80)
+            )
+        axes[-1].legend(ncols=2)
+        return finish(
+            figure,
+            title="pass@1 by execution",
+            caption="Lines: 95% bootstrap intervals over tasks.",
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("learning_runs"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--preset", default="cpu-test")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="only draw this learning.json")
     args = parser.parse_args()
+    if args.plot is not None:
+        runs = json.loads(args.plot.read_text(encoding="utf-8"))["runs"]
+        write_bytes(args.plot.with_suffix(".png"), plot(runs))
+        return
     pipelines = [pipeline_of(args.preset, seed, args.out, args.set) for seed in args.seeds]
     for pipeline in pipelines:
         pipeline.run_full_pipeline()
@@ -159,6 +199,7 @@ def main() -> None:
     write_json(args.out / "learning.json", {"runs": runs}, 1)
     text = table(runs)
     write_text(args.out / "learning.md", text)
+    write_bytes(args.out / "learning.png", plot(runs))
     print(text)
     print(json.dumps([run["stages"] for run in runs]))
 

@@ -28,7 +28,7 @@ def test_the_readme_s_table(repository: Path, runs: list[dict[str, Any]]) -> Non
         found = {name: run["by_split"][name]["eval_seen"]["pass_at_1"] for name in run["by_split"]}
         gain = run["differences"]["rlhf - sft"]["pass_at_1/eval_seen"]
         row = f"| {run['seed']} | {100 * found['base']['value']:.1f} | {cell(found['sft'])} | "
-        row += f"{cell(found['rlhf'])} | +{cell(gain, 'difference')} |"
+        row += f"{cell(found['rlhf'])} | +{cell(gain, 'difference')} | {cell(found['control'])} |"
         assert row in text
 
 
