@@ -94,9 +94,7 @@ class TrainingConfig:
     missing_eos_rule: str = option(
         "none", "score of an unfinished answer (D13)", choices=("none", "replace", "subtract")
     )
-    missing_eos_value: float | None = option(
-        None, "the score of `replace` (null: -1), what `subtract` takes off (null: 1)"
-    )
+    missing_eos_value: float | None = option(None, "null: replace by -1, subtract 1")
     max_unscorable_share: float = option(0.25, "stop above this share", low=0.0, high=1.0)
     abort_kl: float | None = option(None, "stop when KL to the reference exceeds this", low=0.0)
 

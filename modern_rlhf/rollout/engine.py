@@ -303,11 +303,8 @@ def _pick(
     log_probs = (logits / temperature).log_softmax(-1)
     cumulative = log_probs.exp().cumsum(-1)
     thresholds = torch.zeros(len(logits), group, device=logits.device)
-    total = cumulative[line, -1]
-    # Rounding must not lift a threshold to the total itself, which lies behind the last likely token.
-    thresholds[line, slot] = torch.minimum(
-        uniform * total, torch.nextafter(total, torch.zeros_like(total))
-    )
+    # A float32 uniform is at most 1 - 2^-24, and that times any total rounds below the total.
+    thresholds[line, slot] = uniform * cumulative[line, -1]
     found = torch.searchsorted(cumulative, thresholds, right=True)
     token = found[line, slot].clamp_max(logits.shape[-1] - 1)
     return token, log_probs[line, token]

@@ -17,14 +17,18 @@ from helpers_numeric import assert_close, gradients
 from torch import Tensor
 
 from modern_rlhf.advantages import (
+    gae,
     group_advantages,
     leave_one_out,
     moving_average_baseline,
     token_rewards,
+    whiten_advantages,
 )
 from modern_rlhf.losses.kto import kto_loss
 from modern_rlhf.losses.policy import clipped_surrogate, kl_penalty, reinforce
 from modern_rlhf.losses.preference import preference_loss
+from modern_rlhf.losses.value import clipped_value_loss
+from modern_rlhf.trainer.pairs import best_and_worst
 
 BETA = 0.5
 REWARDS = torch.tensor([0.0, 0.5, 1.0, 0.2], dtype=torch.float64)
@@ -203,6 +207,80 @@ def test_reinforce_reaches_the_tilted_policy() -> None:
     assert distance(fixed_point(loss, REFERENCE), TARGET) < 1e-3
 
 
+def ppo_advantages(log_policy: Tensor, value: Tensor, *, whiten: bool) -> tuple[Tensor, Tensor]:
+    """(4, 1) advantages and returns of the four actions, whitened under the policy's own moments."""
+    mask = torch.ones(4, 1)
+    advantages, returns = gae(
+        rewards=token_rewards(
+            scores=REWARDS,
+            log_probs=log_policy[:, None],
+            ref_log_probs=REFERENCE[:, None],
+            mask=mask,
+            kl_coefficient=BETA,
+        ),
+        values=value.expand(4, 1),
+        mask=mask,
+        gamma=1.0,
+        lam=0.95,
+    )
+    if whiten:
+        chances = log_policy.exp()[:, None]
+        mean = (chances * advantages).sum()
+        moments = mean, (chances * (advantages - mean) ** 2).sum()
+        advantages = whiten_advantages(advantages, mask, unbiased=False, moments=moments)
+    return advantages, returns
+
+
+def ppo(parameters: Tensor, *, whiten: bool = False) -> Tensor:
+    """PPO's expected loss; parameters are four logits and the value of the one state there is."""
+    log_policy, value = parameters[:4].log_softmax(-1), parameters[4]
+    old = log_policy.detach()
+    advantages, returns = ppo_advantages(old, value.detach(), whiten=whiten)
+    policy_loss, _ = clipped_surrogate(
+        log_probs=log_policy[:, None],
+        old_log_probs=old[:, None],
+        advantages=advantages * old.exp()[:, None] * 4,
+        mask=torch.ones(4, 1),
+        clip_low=0.2,
+        clip_high=0.2,
+        how="token_mean",
+    )
+    value_losses = [
+        clipped_value_loss(
+            values=value.view(1, 1),
+            old_values=value.detach().view(1, 1),
+            returns=returns[action].view(1, 1),
+            mask=torch.ones(1, 1),
+            clip=0.2,
+        )[0]
+        for action in range(4)
+    ]
+    return policy_loss + (old.exp() * torch.stack(value_losses)).sum()
+
+
+def test_ppo_reaches_the_tilted_policy_and_knows_its_value() -> None:
+    parameters = torch.cat([REFERENCE, torch.zeros(1, dtype=torch.float64)])
+    for _ in range(3000):
+        (gradient,) = gradients(ppo, parameters)
+        parameters = parameters - gradient
+        if float(gradient.abs().max()) < 1e-6:
+            break
+    assert distance(parameters[:4].softmax(-1), TARGET) < 1e-3
+    # At the optimum every action has the same return: beta log sum_a reference_a exp(r_a / beta).
+    level = BETA * (REFERENCE + REWARDS / BETA).logsumexp(-1)
+    assert_close(parameters[4], level, tolerance=1e-3)
+
+
+def test_whitening_changes_the_length_of_the_gradient_and_not_its_direction() -> None:
+    parameters = torch.cat([torch.tensor([0.3, -0.2, 0.1, 0.4]), torch.tensor([0.7])]).double()
+    plain = gradients(ppo, parameters)[0][:4]
+    white = gradients(lambda p: ppo(p, whiten=True), parameters)[0][:4]
+    old = parameters[:4].log_softmax(-1)
+    advantages, _ = ppo_advantages(old, parameters[4], whiten=False)
+    spread = float((old.exp() * (advantages[:, 0] - (old.exp() @ advantages)) ** 2).sum().sqrt())
+    assert_close(white * spread, plain, tolerance=1e-6)
+
+
 def with_kl_term(kind: str, with_ratio: bool) -> Callable[[Tensor], Tensor]:
     """Plain expected reward and the KL as a loss term."""
 
@@ -293,3 +371,33 @@ def test_kto_moves_towards_the_desirable_actions() -> None:
         logits = logits - gradients(loss, logits)[0]
     gain = logits.softmax(-1) - REFERENCE.exp()
     assert bool((gain[labels] > 0).all()) and bool((gain[~labels] < 0).all())
+
+
+def test_online_dpo_climbs_though_it_has_no_tilted_fixed_point() -> None:
+    # The better of two samples always wins, which is no Bradley-Terry preference: the policy goes on
+    # towards the best action as far as beta lets each pair push. The direction must be right.
+    pairs = torch.cartesian_prod(torch.arange(4), torch.arange(4))
+    best, worst, differ = best_and_worst(REWARDS[pairs], torch.ones_like(pairs, dtype=torch.bool))
+    rows = torch.arange(len(pairs))
+    chosen, rejected = pairs[rows, best][differ], pairs[rows, worst][differ]
+    assert int(differ.sum()) == 12  # an action against itself makes no pair
+
+    def loss(logits: Tensor) -> Tensor:
+        log_policy = logits.log_softmax(-1)
+        return preference_loss(
+            kind="sigmoid",
+            policy_chosen=log_policy[chosen],
+            policy_rejected=log_policy[rejected],
+            reference_chosen=REFERENCE[chosen],
+            reference_rejected=REFERENCE[rejected],
+            chosen_lengths=torch.ones(12),
+            rejected_lengths=torch.ones(12),
+            beta=BETA,
+            weights=(log_policy[chosen] + log_policy[rejected]).detach().exp(),
+        )[0]
+
+    logits, rewards = REFERENCE.clone(), []
+    for _ in range(50):
+        rewards.append(float(logits.softmax(-1) @ REWARDS))
+        logits = logits - gradients(loss, logits)[0]
+    assert rewards == sorted(rewards) and rewards[-1] > rewards[0] + 0.1

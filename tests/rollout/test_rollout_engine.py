@@ -43,8 +43,22 @@ def greedy_by_hand(lm: Any, prompt: list[int], limit: int) -> list[int]:
     return ids[len(prompt) :]
 
 
-def test_greedy_equals_a_loop_without_cache_or_padding(tiny_llama: Callable[..., Any]) -> None:
-    lm = tiny_llama()
+def gpt2() -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+    lm = GPT2LMHeadModel(config).eval()
+    lm.transformer.wpe.weight.data *= 30  # so that a wrong position is another token
+    return lm
+
+
+@pytest.mark.parametrize("kind", ["rotary", "learned positions"])
+def test_greedy_equals_a_loop_without_cache_or_padding(
+    tiny_llama: Callable[..., Any], kind: str
+) -> None:
+    # D8: prompts of different lengths are padded on the left; learned positions would be shifted by it.
+    lm = tiny_llama() if kind == "rotary" else gpt2()
     got = sample(engine(lm), samples_per_prompt=1, temperature=0.0, generator=None)
     assert [g.token_ids for g in got] == [greedy_by_hand(lm, p, 12) for p in PROMPTS]
 

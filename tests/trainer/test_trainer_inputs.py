@@ -20,11 +20,9 @@ ROWS = {
     "sft": [{"prompt": p, "response": f"{p}{p}!"} for p in "abcdefgh"],
     "dpo": [{"prompt": p, "chosen": f"good {p}", "rejected": f"bad {p}"} for p in "abcdefgh"],
     "kto": [{"prompt": p, "completion": f"{p}!", "label": p < "e"} for p in "abcdefgh"],
-    "ppo": [{"prompt": p} for p in "abcdefgh"],
-    "reinforce": [{"prompt": p} for p in "abcdefgh"],
-    "rloo": [{"prompt": p} for p in "abcdefgh"],
-    "grpo": [{"prompt": p} for p in "abcdefgh"],
 }
+ONLINE = ("ppo", "reinforce", "rloo", "grpo")
+ROWS |= {kind: [{"prompt": p} for p in ("a", "bb", "ccc", "d", "ee", "fff")] for kind in ONLINE}
 
 
 def trained(kind: str, lm: Any, tokenizer: Any, rows: Any, **settings: Any) -> Any:
@@ -41,12 +39,12 @@ def trained(kind: str, lm: Any, tokenizer: Any, rows: Any, **settings: Any) -> A
         max_response_tokens=4,
     )
     data: dict[str, Any] = {"train_data": rows}
-    if kind in ("ppo", "reinforce", "rloo", "grpo"):
+    if kind in ONLINE:
         data = {"prompts": rows, "reward": lambda prompts, responses: [len(r) for r in responses]}
     options = {"config": config, "model_config": ModelConfig(prompt_style="plain", **settings)}
     trainer = create_trainer(kind, lm, tokenizer, **data, **options)
     trainer.train()
-    return trainer.policy if kind in ("ppo", "reinforce", "rloo", "grpo") else trainer.lm
+    return trainer.policy if kind in ONLINE else trainer.lm
 
 
 def flat(lm: Any) -> Tensor:

@@ -177,6 +177,33 @@ def test_gradients_are_clipped_to_the_norm(build: Build, monkeypatch: pytest.Mon
     assert seen == [pytest.approx(1e-3, rel=1e-3)]
 
 
+def test_the_rate_changes_once_a_rollout_and_ends_near_zero(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # D22, D6, D21: two inner epochs of two mini-batches share the rate of their rollout.
+    trainer = build(rlhf_epochs=2, ppo_epochs=2, ppo_mini_batches=2, adam_epsilon=1e-5)
+    optimizer, rates = trainer.loop.updater.optimizer, []
+    step = optimizer.step
+    monkeypatch.setattr(
+        optimizer, "step", lambda *a, **k: rates.append(optimizer.param_groups[0]["lr"]) or step()
+    )
+    trainer.train()
+    assert rates == [pytest.approx(1e-2)] * 4 + [pytest.approx(5e-3)] * 4
+    assert {group["eps"] for group in optimizer.param_groups} == {TrainingConfig().adam_epsilon}
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
+def test_every_log_probability_is_that_of_the_sampling_temperature(
+    build: Build, algorithm: str
+) -> None:
+    # D10: sampler, old, new and reference log-probs agree at T = 0.7 before the first step.
+    metrics = build(algorithm, temperature=0.7).train().metrics
+    assert metrics["sampler_log_prob_gap"] < 1e-5
+    assert metrics["kl"] == pytest.approx(0.0, abs=1e-5)
+    if algorithm != "rloo":
+        assert metrics["ratio_mean"] == pytest.approx(1.0, abs=1e-5)
+
+
 # --- scores and rewards ---------------------------------------------------------------------------
 
 

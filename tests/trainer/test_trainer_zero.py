@@ -49,6 +49,9 @@ def test_stages_and_offloading_by_name() -> None:
     }
     zero_as_fsdp(away)
     assert away["FSDP_OFFLOAD_PARAMS"] == "true"
+    assert (
+        away["FSDP_RESHARD_AFTER_FORWARD"] == "false"
+    )  # weights stay until the backward pass ends
 
 
 @pytest.mark.parametrize(
