@@ -171,7 +171,7 @@ class SandboxExecutor:
         environment = {"LANG": "C.UTF-8", "PATH": os.defpath, "TMPDIR": root}
         if "SYSTEMROOT" in os.environ:
             environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
-        spec = {**self._spec, "root": root, "environment": environment}
+        spec = {**self._spec, "root": root, "environment": environment, "trainer": os.getpid()}
         executable = getattr(sys, "_base_executable", None) or sys.executable
         process: subprocess.Popen[bytes] | None = None
         try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sandbox_hostile_files import MORE, MORE_BENIGN, MORE_HOSTILE
 from sandbox_hostile_set import BENIGN, HOSTILE, Hostile
 from test_sandbox_executor import need_layer
 
@@ -40,10 +41,12 @@ def wrong(cases: list[Hostile], results: list[ExecutionResult]) -> list[str]:
 
 
 def test_the_set_is_large_and_no_hostile_program_may_pass_by_its_own_list() -> None:
-    assert len(HOSTILE) >= 60
-    allowed = {case.name for case in HOSTILE if "pass" in case.accept}
+    hostile, benign = [*HOSTILE, *MORE_HOSTILE], [*BENIGN, *MORE_BENIGN]
+    assert len(HOSTILE) >= 60 and len(MORE_HOSTILE) >= 150 and len(MORE_BENIGN) >= 60
+    allowed = {case.name for case in hostile if "pass" in case.accept}
     assert allowed == {"nested_folders"}  # right answer, unpleasant habits
-    assert len({case.name for case in [*HOSTILE, *BENIGN]}) == len(HOSTILE) + len(BENIGN)
+    assert not any("infra_error" in case.accept for case in hostile)  # nor withdraw itself
+    assert len({case.name for case in [*hostile, *benign]}) == len(hostile) + len(benign)
 
 
 def test_own_set_at_the_strongest_layer() -> None:
@@ -53,10 +56,25 @@ def test_own_set_at_the_strongest_layer() -> None:
         assert wrong(cases, executor.run(programs)) == []
 
 
+QUICK = [case for case in MORE if "timeout" not in case.accept and case.kind != "resource"]
+
+
+def test_more_programs_at_the_strongest_layer() -> None:
+    with SandboxExecutor(workers=2) as executor:
+        programs = [Program(c.code, c.tests, c.entry_point, c.mode) for c in QUICK]  # type: ignore[arg-type]
+        assert wrong(QUICK, executor.run(programs)) == []
+
+
+def test_more_programs_against_the_guard_alone() -> None:
+    kinds = ("process", "files", "kernel", "network", "spy")
+    cases = [case for case in QUICK if case.kind in kinds]
+    assert wrong(cases, judge(cases, 0)) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", [2, 1, 0])
 def test_own_set_at_each_layer_three_times_the_same(layer: int) -> None:
-    cases = [*HOSTILE, *BENIGN]
+    cases = [*HOSTILE, *BENIGN, *MORE]
     rounds = [judge(cases, layer) for _ in range(3)]
     assert wrong(cases, rounds[0]) == []
     verdicts = [[result.verdict for result in results] for results in rounds]

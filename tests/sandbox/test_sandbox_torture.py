@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sandbox_hostile_files import MORE
 from sandbox_hostile_set import BENIGN, HOSTILE
 from test_sandbox_executor import ADD, TESTS, born, descendants, role, survivors
 
@@ -54,7 +55,7 @@ def test_ten_thousand_programs_leave_nothing() -> None:
 
 
 def test_verdicts_are_the_same_under_load_and_with_any_number_of_workers() -> None:
-    cases = [case for case in [*HOSTILE, *BENIGN] if len(case.accept) == 1]
+    cases = [case for case in [*HOSTILE, *BENIGN, *MORE] if len(case.accept) == 1]
     programs = [Program(c.code, c.tests, c.entry_point, c.mode) for c in cases]  # type: ignore[arg-type]
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     try:
@@ -79,9 +80,10 @@ def test_verdicts_are_the_same_under_load_and_with_any_number_of_workers() -> No
 SCRIPT = """
 import json, os, sys
 sys.path[:0] = [{root!r}, {tests!r}]
+from sandbox_hostile_files import MORE
 from sandbox_hostile_set import BENIGN, HOSTILE
 from modern_rlhf.sandbox.executor import SandboxExecutor, Program
-cases = [*HOSTILE, *BENIGN]
+cases = [*HOSTILE, *BENIGN, *MORE]
 os.environ["RLHF_SECRET"] = "planted"
 with SandboxExecutor(workers=2, max_layer={layer}, timeout=1.0) as executor:
     found = executor.run([Program(c.code, c.tests, c.entry_point, c.mode) for c in cases])

@@ -35,6 +35,7 @@ _NUMBER = struct.Struct(">q")
 _HEAD = struct.Struct(">I")
 _INFRA = b'{"verdict":"infra_error"'
 _TRIES = 2
+_LAST_SECONDS = 3.0
 Job = tuple[bytes, bytes, int, bool]
 """Number, body, tries so far, and whether the last one died in a way that twice is the program's."""
 
@@ -145,7 +146,13 @@ class Coordinator:
                 return
 
     def run(self) -> None:
-        """Until the trainer hangs up."""
+        """Until the trainer hangs up; whatever happens, nothing is left behind."""
+        try:
+            self._serve_all()
+        finally:
+            self.close()
+
+    def _serve_all(self) -> None:
         count = int(self.spec["workers"])
         first: Worker | None = None
         try:
@@ -154,23 +161,22 @@ class Coordinator:
         except (PeerClosed, FrameError, OSError) as error:
             hello = {"failed": f"no worker came up: {error}"}
         hello = {**hello, "root": self.spec["root"], "pid": os.getpid()}
-        write_all(self.results, pack(hello))
-        if "failed" not in hello:
-            watch = threading.Thread(target=self._watch_parent, args=(os.getppid(),), daemon=True)
-            watch.start()
+        with contextlib.suppress(PeerClosed):  # the trainer may be gone before this is up
+            write_all(self.results, pack(hello))
+            if "failed" in hello:
+                return
+            threading.Thread(target=self._watch_parent, daemon=True).start()
             for index in range(count):
                 worker = first if index == 0 else None
                 thread = threading.Thread(target=self._thread, args=(index, worker), daemon=True)
                 thread.start()
-            with contextlib.suppress(PeerClosed):
-                while True:
-                    body = read_body(self.jobs)
-                    self.queue.put((body[:8], body[8:], 0, False))
-        self.close()
+            while True:
+                body = read_body(self.jobs)
+                self.queue.put((body[:8], body[8:], 0, False))
 
-    def _watch_parent(self, parent: int) -> None:
+    def _watch_parent(self) -> None:
         """A fork of the trainer may hold the pipe open after the trainer is gone."""
-        while os.getppid() == parent:
+        while os.getppid() == self.spec["trainer"]:
             time.sleep(1.0)
         self.close()
         os._exit(0)
@@ -190,9 +196,13 @@ class Coordinator:
         for worker in workers:
             worker.process.wait()
         root = self.spec["root"]
-        scratch.empty(root)
-        with contextlib.suppress(OSError):
-            os.rmdir(root)
+        deadline = time.monotonic() + _LAST_SECONDS
+        while os.path.isdir(root) and time.monotonic() < deadline:
+            scratch.empty(root)
+            with contextlib.suppress(OSError):
+                os.rmdir(root)
+                return
+            time.sleep(0.02)  # a program that dies with its zygote may still be writing
 
 
 def main(arguments: list[str]) -> None:

@@ -201,6 +201,17 @@ class Zygote:
             self.process.wait(timeout=5)
         with contextlib.suppress(OSError):
             os.waitpid(self.pid, 0)
+        _reap_orphans()
+
+
+def _reap_orphans() -> None:
+    """Take leave of children of lost zygotes, which were given to this process (Linux)."""
+    with contextlib.suppress(OSError):
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as listing:
+            numbers = [int(number) for number in listing.read().split()]
+        for number in numbers:
+            with contextlib.suppress(OSError):
+                os.waitpid(number, os.WNOHANG)
 
 
 def _json(value: Any) -> str:
