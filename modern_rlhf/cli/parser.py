@@ -92,6 +92,7 @@ def train_parser(prog: str, epilog: str = "") -> argparse.ArgumentParser:
         help="run one stage, on what earlier ones left in the output folder (default: all)",
     )
     add("--seed", type=int, metavar="N", help="seed of every random generator")
+    add("--deterministic", action="store_true", help="repeatable CUDA kernels where torch has them")
     for metric in ("bertscore", "codebleu", "bleu", "rouge", "ruby"):
         add(f"--target-{metric}", type=float, metavar="X", help=f"target of {metric}, 0 to 1")
     add("--output-dir", metavar="DIR", help="where the run writes (default: ./modern_outputs)")
@@ -135,6 +136,8 @@ def flag_overrides(args: argparse.Namespace) -> Sequence[str]:
     ]
     if args.device is not None:
         overrides.append("hardware.require_cuda=false")  # an explicit --device always wins
+    if args.deterministic:
+        overrides.append("training.deterministic=true")
     if args.algorithm is not None:
         overrides.append(f"training.use_dpo={'true' if args.algorithm == 'dpo' else 'false'}")
     return overrides

@@ -60,6 +60,11 @@ def test_a_flag_sets_its_field_and_nothing_else(flag: str) -> None:
     assert changed.to_dict() == plain
 
 
+def test_deterministic_is_a_switch() -> None:
+    assert config("--deterministic").training.deterministic
+    assert not config().training.deterministic
+
+
 def test_later_sources_win(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("training: {seed: 1, batch_size: 3, total_steps: 9}\n")

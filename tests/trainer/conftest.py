@@ -42,9 +42,9 @@ class Nursery:
         texts = [path.read_text()[-2000:] for path in sorted(folder.glob("output-*"))]
         assert codes == [0] * count, texts
 
-    def kill_after_step(self, count: int, kind: str, folder: Path, step: int) -> None:
+    def kill_after_step(self, count: int, kind: str, folder: Path, step: int, *flags: str) -> None:
         """Start a run, wait until every process has paused after `step`, SIGKILL them there."""
-        children = self.start(count, kind, folder, "--pause-after", str(step))
+        children = self.start(count, kind, folder, "--pause-after", str(step), *flags)
         marks = [folder / f"paused{rank or ''}" for rank in range(count)]
         deadline = time.monotonic() + 250
         while not all(mark.exists() for mark in marks):

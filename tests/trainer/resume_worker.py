@@ -104,6 +104,7 @@ def build(kind: str, runtime: Runtime, *, lora: bool = False) -> Any:
         save_steps=3,
         ppo_adaptive_kl=True,
         ppo_normalize_scores=True,
+        ppo_value_model="shared" if lora else "separate",
     )
     options: dict[str, Any] = {
         "runtime": runtime,
