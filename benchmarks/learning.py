@@ -20,7 +20,7 @@ from typing import Any
 
 from modern_rlhf.config import get_preset
 from modern_rlhf.config.io import apply_overrides
-from modern_rlhf.evaluation import PolicyEvaluation, compare, read_evaluation
+from modern_rlhf.evaluation.results import PolicyEvaluation, compare, read_evaluation
 from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
 from modern_rlhf.pipeline import stages
 from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline

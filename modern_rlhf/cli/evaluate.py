@@ -21,7 +21,8 @@ from modern_rlhf.config.reward import RewardConfig
 from modern_rlhf.config.sections import HardwareConfig
 from modern_rlhf.data_loader.evaluation_set import EvaluationSet, load_evaluation_set
 from modern_rlhf.errors import DataError
-from modern_rlhf.evaluation import Evaluator, PolicyEvaluation, compare, read_evaluation
+from modern_rlhf.evaluation.evaluator import Evaluator
+from modern_rlhf.evaluation.results import PolicyEvaluation, compare, read_evaluation
 from modern_rlhf.metrics.stats import holm
 from modern_rlhf.models.loading import context_length, fingerprint, load_causal_lm, load_tokenizer
 from modern_rlhf.report.comparison import comparison_csv, comparison_markdown, items_csv
@@ -169,22 +170,22 @@ def _comparison(
 ) -> dict[str, Any]:
     """What `report.comparison` shows and comparison.json holds."""
     first = next(iter(found))
-    differences = {
-        f"{label} - {first}": _with_holm(
-            compare(
+    differences = _with_holm(
+        {
+            f"{label} - {first}": compare(
                 found[first],
                 one,
                 splits=items.splits,
                 samples=settings.bootstrap_samples,
                 seed=settings.seed,
             )
-        )
-        for label, one in found.items()
-        if label != first
-    }
+            for label, one in found.items()
+            if label != first
+        }
+    )
     notes = [
-        "In brackets: 95% bootstrap intervals. Differences are paired by item; p is two-sided, and "
-        "p (Holm) allows for the number of metrics compared.",
+        "In brackets: 95% bootstrap intervals. Differences are paired by item; p is two-sided, of the "
+        "paired randomisation test, and p (Holm) allows for the number of all differences tested here.",
         "Less is better: perplexity, complexity, style violations, flagged as unsafe.",
     ]
     bleu = found[first].report.results.get("bleu")
@@ -204,11 +205,22 @@ def _comparison(
     }
 
 
-def _with_holm(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The differences of one pair with p-values adjusted for how many they are."""
-    tested = [name for name, row in rows.items() if row["p_value"] is not None]
-    adjusted = dict(zip(tested, holm([rows[name]["p_value"] for name in tested]), strict=True))
-    return {name: {**row, "p_value_holm": adjusted.get(name)} for name, row in rows.items()}
+def _with_holm(
+    pairs: Mapping[str, Mapping[str, dict[str, Any]]],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The differences by pair and metric, with p-values adjusted for how many they all are."""
+    tested = [
+        (pair, name, row["p_value"])
+        for pair, rows in pairs.items()
+        for name, row in rows.items()
+        if row["p_value"] is not None
+    ]
+    adjusted = holm([p_value for *_, p_value in tested])
+    found = {(pair, name): p for (pair, name, _), p in zip(tested, adjusted, strict=True)}
+    return {
+        pair: {name: {**row, "p_value_holm": found.get((pair, name))} for name, row in rows.items()}
+        for pair, rows in pairs.items()
+    }
 
 
 def _item_columns(

@@ -53,7 +53,7 @@ def evaluate(args: argparse.Namespace) -> int:
     at_least(1, args, "max_items", "max_new_tokens")
     at_least(0, args, "samples", "bootstrap_samples")
     from modern_rlhf.cli.evaluate import EvaluationSettings, evaluate_command
-    from modern_rlhf.evaluation import METRICS
+    from modern_rlhf.evaluation.evaluator import METRICS
 
     text = evaluate_command(
         models=args.model,

@@ -19,56 +19,19 @@ length can have.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from modern_rlhf.metrics.ngrams import ORDERS, WIDTH, Row, item_statistics, pair_rows
 from modern_rlhf.metrics.results import ItemScores
 from modern_rlhf.metrics.stats import Floats
-
-ORDERS = 4
-_WIDTH = 3 * ORDERS + 2  # matches, hypothesis n-grams, reference n-grams (4 each), two lengths
-
-
-def ngram_counts(tokens: Sequence[str]) -> list[Counter[tuple[str, ...]]]:
-    """The n-grams of `tokens` with their counts, for n = 1..4 (index n - 1)."""
-    return [
-        Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
-        for order in range(1, ORDERS + 1)
-    ]
-
-
-def item_statistics(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> list[int]:
-    """The 14 counts of one item that corpus BLEU is a function of the sum of.
-
-    Layout: clipped matches of orders 1-4, hypothesis n-grams of orders 1-4, reference n-grams of
-    orders 1-4 (the most any reference has), hypothesis length, closest reference length.
-    """
-    lengths = [len(reference) for reference in references]
-    closest = min(lengths, key=lambda length: (abs(length - len(hypothesis)), length))
-    counts = ngram_counts(hypothesis)
-    per_reference = [ngram_counts(reference) for reference in references]
-    matches = []
-    for order, mine in enumerate(counts):
-        if len(per_reference) == 1:
-            theirs = per_reference[0][order]
-            found = sum(min(count, theirs[gram]) for gram, count in mine.items() if gram in theirs)
-        else:
-            found = sum(
-                min(count, max(grams[order][gram] for grams in per_reference))
-                for gram, count in mine.items()
-            )
-        matches.append(found)
-    sizes = [max(0, len(hypothesis) - order) for order in range(ORDERS)]
-    reference_sizes = [max(0, max(lengths) - order) for order in range(ORDERS)]
-    return [*matches, *sizes, *reference_sizes, len(hypothesis), closest]
 
 
 def bleu_of_sums(sums: Floats) -> Floats:
     """Corpus BLEU of summed item statistics: [B, 14] -> [B] values in 0..1."""
-    if sums.ndim != 2 or sums.shape[1] != _WIDTH:
-        raise ValueError(f"expected sums of shape [B, {_WIDTH}], got {sums.shape}")
+    if sums.ndim != 2 or sums.shape[1] != WIDTH:
+        raise ValueError(f"expected sums of shape [B, {WIDTH}], got {sums.shape}")
     matches, sizes = sums[:, :ORDERS], sums[:, ORDERS : 2 * ORDERS]
     in_references = sums[:, 2 * ORDERS : 3 * ORDERS]
     hypothesis_length, reference_length = sums[:, -2], sums[:, -1]
@@ -112,12 +75,22 @@ def corpus_bleu(
 
 
 def item_rows(
-    hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
-) -> list[list[int] | None]:
-    """The statistics of N tokenised items; None for an item without references."""
-    return [
-        item_statistics(h, r) if r else None for h, r in zip(hypotheses, references, strict=True)
-    ]
+    hypotheses: Sequence[Sequence[str]],
+    references: Sequence[Sequence[Sequence[str]]],
+    pairs: Sequence[Sequence[Row]],
+) -> list[Row | None]:
+    """The statistics of N tokenised items; None for an item without references.
+
+    Args:
+        pairs: `ngrams.pair_rows` of the same items: an item with one reference is that pair.
+    """
+    rows: list[Row | None] = []
+    for hypothesis, texts, alone in zip(hypotheses, references, pairs, strict=True):
+        if len(texts) > 1:
+            rows.append(item_statistics(hypothesis, texts))
+        else:
+            rows.append(alone[0] if alone else None)
+    return rows
 
 
 def bleu_summary(rows: Sequence[Sequence[int] | None]) -> tuple[ItemScores, ItemScores]:
@@ -132,7 +105,7 @@ def bleu_summary(rows: Sequence[Sequence[int] | None]) -> tuple[ItemScores, Item
     corpus = ItemScores(
         per_item=[None if row is None else next(alone) for row in rows],
         details={"tokenizer": "conala", "smoothing": "none", "references": several},
-        statistics=[row if row is not None else [0] * _WIDTH for row in rows],
+        statistics=[row if row is not None else [0] * WIDTH for row in rows],
     )
     sentence = ItemScores(
         per_item=[None if row is None else sentence_value(row) for row in rows],
@@ -149,4 +122,4 @@ def bleu_scores(
     hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> tuple[ItemScores, ItemScores]:
     """Corpus and sentence BLEU of N tokenised items; see `bleu_summary`."""
-    return bleu_summary(item_rows(hypotheses, references))
+    return bleu_summary(item_rows(hypotheses, references, pair_rows(hypotheses, references)))

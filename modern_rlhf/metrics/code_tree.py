@@ -32,6 +32,9 @@ _LOOPS = frozenset({"for_statement", "while_statement"})
 _LOOPS_AND_BINDINGS = _LOOPS | {
     *("assignment", "augmented_assignment", "for_in_clause", "default_parameter")
 }
+_READ_BY_PLACE = _LOOPS | {
+    *("assignment", "augmented_assignment", "for_in_clause", "default_parameter", "if_statement")
+}
 _SCOPES = frozenset({"function_definition", "class_definition"})
 
 
@@ -86,10 +89,8 @@ class CodeTreeBuilder:
         subtrees = []
         for node in reversed(nodes):  # children before their parents
             if node.named:
-                key: tuple[Any, ...] = (node.type,)
-                for child in node.children:
-                    if child.number >= 0:
-                        key += (child.role, child.number)
+                parts = [(child.role, child.number) for child in node.children if child.number >= 0]
+                key = (node.type, *parts)
                 node.number = self._numbers.setdefault(key, len(self._numbers))
                 if node.children or node is nodes[0]:
                     subtrees.append(node.number)
@@ -102,7 +103,7 @@ class CodeTreeBuilder:
 def syntax_match(candidate: CodeTree, reference: CodeTree) -> float:
     """Share of the reference's subtrees that occur in the candidate (CodeBLEU's Match_ast)."""
     known = set(candidate.subtrees)
-    return sum(number in known for number in reference.subtrees) / len(reference.subtrees)
+    return sum(map(known.__contains__, reference.subtrees)) / len(reference.subtrees)
 
 
 def flow_match(candidate: CodeTree, reference: CodeTree) -> float | None:
@@ -124,9 +125,13 @@ def data_flow(root: _Node, source: bytes) -> Counter[Flow]:
     from codebleu.parser import DFG_python
 
     extract: Any = DFG_python
-    spans = _leaf_spans(root)
+    leaves, inner = _leaves(root)
+    spans = [(leaf.start_point, leaf.end_point) for leaf in leaves]
     tokens = [str(source[start:end], "utf-8", "replace") for start, end in spans]
     by_span = {span: (place, tokens[place]) for place, span in enumerate(spans)}
+    _drop_marks(
+        inner, {leaf for leaf, token in zip(leaves, tokens, strict=True) if token == leaf.type}
+    )
     try:
         raw, _ = extract(root, by_span, {})
     except (KeyError, AttributeError, IndexError, TypeError):
@@ -179,10 +184,12 @@ def _copy(tree: Any) -> tuple[list[_Node], bool]:
     loops = most_loops = depth = 0
     while True:
         theirs = cursor.node
-        start, end = theirs.start_byte, theirs.end_byte
+        start, end, kind = theirs.start_byte, theirs.end_byte, theirs.type
         # Nodes that the parser made up to repair the text have no width.
-        kind = f"MISSING {theirs.type}" if start == end and theirs.is_missing else theirs.type
-        named = kind.startswith("MISSING ") or (theirs.is_named and kind != "comment")
+        if start == end and theirs.is_missing:
+            kind, named = f"MISSING {kind}", True
+        else:
+            named = theirs.is_named and kind != "comment"
         node = _Node(kind, start, end, cursor.field_name, named)
         if open_nodes:
             open_nodes[-1].children.append(node)
@@ -201,18 +208,31 @@ def _copy(tree: Any) -> tuple[list[_Node], bool]:
             loops -= open_nodes.pop().type in _LOOPS
 
 
-def _leaf_spans(root: _Node) -> list[tuple[int, int]]:
-    """(start, end) of every token of the tree in order; a string literal is one token."""
-    spans = []
+def _leaves(root: _Node) -> tuple[list[_Node], list[_Node]]:
+    """The tokens of the tree in order, a string literal being one, and the nodes above them."""
+    leaves, inner = [], []
     stack = [root]
     while stack:
         node = stack.pop()
         if not node.children or node.type == "string":
             if node.type != "comment":
-                spans.append((node.start_point, node.end_point))
+                leaves.append(node)
         else:
+            inner.append(node)
             stack.extend(reversed(node.children))
-    return spans
+    return leaves, inner
+
+
+def _drop_marks(inner: list[_Node], marks: set[_Node]) -> None:
+    """Take marks (tokens spelt like their kind: brackets, keywords) away where they say nothing.
+
+    The extractor recurses into each of them to find nothing, which is half of its work. Only the nodes
+    in `_READ_BY_PLACE`, and both sides of an assignment, are read by the place or number of children.
+    """
+    for node in inner:
+        if node.type not in _READ_BY_PLACE and node.role not in ("left", "right"):
+            # A node left without any child would be taken for a token itself.
+            node.children = [one for one in node.children if one not in marks] or node.children
 
 
 def _hide_docstrings(nodes: list[_Node]) -> None:

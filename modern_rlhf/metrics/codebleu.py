@@ -28,8 +28,8 @@ from functools import lru_cache
 from keyword import kwlist
 from typing import NamedTuple
 
-from modern_rlhf.metrics.bleu import ORDERS, item_statistics
 from modern_rlhf.metrics.code_tree import CodeTree, CodeTreeBuilder, flow_match, syntax_match
+from modern_rlhf.metrics.ngrams import ORDERS, Row, overlap, pair_rows
 from modern_rlhf.metrics.results import ItemScores
 
 KEYWORDS = frozenset((*kwlist, "match", "case", "type"))
@@ -54,11 +54,16 @@ class CodeBleuScore(NamedTuple):
 def codebleu_score(
     hypothesis: Sequence[str],
     reference: Sequence[str],
+    row: Sequence[int],
     hypothesis_tree: CodeTree | None,
     reference_tree: CodeTree | None,
 ) -> CodeBleuScore:
-    """Corrected CodeBLEU of one tokenised pair and its trees (None: out of reach)."""
-    ngram, weighted = _ngram_parts(hypothesis, reference)
+    """Corrected CodeBLEU of one tokenised pair, its n-gram counts and trees (None: out of reach).
+
+    Args:
+        row: `ngrams.item_statistics` of the pair.
+    """
+    ngram, weighted = _ngram_parts(hypothesis, reference, row)
     syntax = flow = None
     limited = hypothesis_tree is None or reference_tree is None
     if hypothesis_tree is not None and reference_tree is not None:
@@ -77,21 +82,26 @@ def codebleu_items(
     references: Sequence[Sequence[str]],
     prediction_tokens: Sequence[Sequence[str]],
     reference_tokens: Sequence[Sequence[Sequence[str]]],
+    pairs: Sequence[Sequence[Row]],
 ) -> list[CodeBleuScore | None]:
-    """Corrected CodeBLEU of N items, the best reference of each; None without references."""
+    """Corrected CodeBLEU of N items, the best reference of each; None without references.
+
+    Args:
+        pairs: `ngrams.pair_rows` of the same items.
+    """
     builder = CodeTreeBuilder()
     tree = lru_cache(maxsize=4096)(builder.build)
     best: list[CodeBleuScore | None] = []
-    for text, texts, tokens, token_lists in zip(
-        predictions, references, prediction_tokens, reference_tokens, strict=True
+    for text, texts, tokens, token_lists, rows in zip(
+        predictions, references, prediction_tokens, reference_tokens, pairs, strict=True
     ):
         others = [tree(other) for other in texts]
         # Half of all short references have no data flow: then the answer's is not needed.
         with_flow = any(other is not None and other.flow for other in others)
         mine = tree(text, with_flow=with_flow)
         scores = [
-            codebleu_score(tokens, other_tokens, mine, other)
-            for other_tokens, other in zip(token_lists, others, strict=True)
+            codebleu_score(tokens, other_tokens, row, mine, other)
+            for other_tokens, row, other in zip(token_lists, rows, others, strict=True)
         ]
         best.append(max(scores, key=lambda score: score.value, default=None))
     return best
@@ -122,23 +132,23 @@ def codebleu_scores(
     reference_tokens: Sequence[Sequence[Sequence[str]]],
 ) -> ItemScores:
     """Corrected CodeBLEU of N items, the best reference of each; None without references."""
+    pairs = pair_rows(prediction_tokens, reference_tokens)
     return codebleu_summary(
-        codebleu_items(predictions, references, prediction_tokens, reference_tokens)
+        codebleu_items(predictions, references, prediction_tokens, reference_tokens, pairs)
     )
 
 
-def _ngram_parts(hypothesis: Sequence[str], reference: Sequence[str]) -> tuple[float, float]:
+def _ngram_parts(
+    hypothesis: Sequence[str], reference: Sequence[str], row: Sequence[int]
+) -> tuple[float, float]:
     """BLEU (precisions) and keyword-weighted BLEU (recalls), smoothed, with one brevity penalty."""
-    if not hypothesis or not reference:
-        return 0.0, 0.0
-    row = item_statistics(hypothesis, [reference])
-    matches, sizes, in_reference = row[:ORDERS], row[ORDERS : 2 * ORDERS], row[2 * ORDERS : -2]
-    if matches[0] == 0:
+    if not hypothesis or not reference or not overlap(row, 1).matches:
         return 0.0, 0.0
     penalty = min(0.0, 1.0 - len(reference) / len(hypothesis))
-    orders = [n for n in range(ORDERS) if sizes[n] or in_reference[n]]
-    precisions = [_log_ratio(matches[n], sizes[n]) for n in orders]
-    recalls = [_log_ratio(matches[n], in_reference[n]) for n in orders[1:]]
+    counts = [overlap(row, order) for order in range(1, ORDERS + 1)]
+    orders = [one for one in counts if one.hypothesis or one.reference]
+    precisions = [_log_ratio(one.matches, one.hypothesis) for one in orders]
+    recalls = [_log_ratio(one.matches, one.reference) for one in orders[1:]]
     theirs = Counter(reference)
     mine = Counter(hypothesis)
     weights = {token: _KEYWORD_WEIGHT if token in KEYWORDS else _OTHER_WEIGHT for token in theirs}

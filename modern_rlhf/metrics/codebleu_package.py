@@ -50,6 +50,7 @@ def package_scores(predictions: Sequence[str], references: Sequence[Sequence[str
     ]
     details: dict[str, Any] = {
         "variant": "package codebleu 0.7.0, uncorrected, PYTHONHASHSEED=0",
+        "references": "the package's: n-grams clipped at the maximum, trees and flow summed",
         "too_large": sum(bool(texts) for texts in references) - len(pairs),
     }
     if not pairs:

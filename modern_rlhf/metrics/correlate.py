@@ -58,7 +58,8 @@ def correlate(
     Args:
         columns: scores by metric name; an answer without a score is left out of that metric.
         human: grades; an answer without one is left out.
-        groups: what each answer belongs to; intervals then resample groups, not answers.
+        groups: what each answer belongs to; intervals then resample groups, not answers (and there
+            are none for a single group).
         samples: bootstrap resamples; 0 for no bounds.
 
     Raises:
@@ -111,7 +112,8 @@ def _agreement(
     drawn: dict[str, list[float]] = {name: [] for name in MEASURES}
     generator = np.random.default_rng(seed)
     units = _units([groups[place] for place in kept] if groups is not None else list(range(n)))
-    for _ in range(samples):
+    # Answers to a single question say nothing about other questions: no bounds.
+    for _ in range(samples if len(units) > 1 else 0):
         chosen = generator.integers(0, len(units), size=len(units))
         rows = np.concatenate([units[unit] for unit in chosen])
         if _different_pairs(scores[rows]) and _different_pairs(grades[rows]):

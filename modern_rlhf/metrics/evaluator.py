@@ -16,10 +16,11 @@ import numpy as np
 
 from modern_rlhf.errors import MetricError, ModelError
 from modern_rlhf.metrics import diagnostics
-from modern_rlhf.metrics.bleu import bleu_of_sums, corpus_bleu
+from modern_rlhf.metrics.bleu import corpus_bleu
 from modern_rlhf.metrics.codebleu_package import package_scores
 from modern_rlhf.metrics.execution import Verdicts
 from modern_rlhf.metrics.families import TEXT_FAMILIES, Scores
+from modern_rlhf.metrics.paired import AGGREGATES
 from modern_rlhf.metrics.parallel import default_workers, score_in_parts
 from modern_rlhf.metrics.prepared import Prepared, prepare
 from modern_rlhf.metrics.results import ItemScores, MetricResult, MetricsReport
@@ -204,7 +205,7 @@ class ModernMetricsEvaluator:
                 if one is not None
             ]
             table = np.asarray(kept, dtype=np.float64)
-            interval = bootstrap_statistic(table, bleu_of_sums, **settings)
+            interval = bootstrap_statistic(table, AGGREGATES[name], **settings)
         reason = None
         if interval.value is None:
             nothing = "there are no items" if n_items == 0 else "no item could be scored"

@@ -10,20 +10,28 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from modern_rlhf.metrics.results import ItemScores
 
 
 def parse_python(code: str) -> ast.Module | None:
     """The syntax tree of `code`, or None when it is not valid Python (or nested beyond parsing)."""
-    try:
-        with warnings.catch_warnings():
-            # "\d" in generated code would print a SyntaxWarning for every such literal.
-            warnings.simplefilter("ignore")
-            return ast.parse(code)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
+    return parse_all([code])[code]
+
+
+def parse_all(codes: Iterable[str]) -> dict[str, ast.Module | None]:
+    """The syntax tree of each code by its text, None where there is none."""
+    trees: dict[str, ast.Module | None] = {}
+    with warnings.catch_warnings():
+        # "\d" in generated code would print a SyntaxWarning for every such literal.
+        warnings.simplefilter("ignore")
+        for code in codes:
+            try:
+                trees[code] = ast.parse(code)
+            except (SyntaxError, ValueError, MemoryError, RecursionError):
+                trees[code] = None
+    return trees
 
 
 def literal_text(value: object) -> str:

@@ -28,7 +28,11 @@ class Family(NamedTuple):
 
 def _codebleu(items: Prepared) -> Findings:
     return codebleu.codebleu_items(
-        items.predictions, items.references, items.prediction_tokens, items.reference_tokens
+        items.predictions,
+        items.references,
+        items.prediction_tokens,
+        items.reference_tokens,
+        items.pairs,
     )
 
 
@@ -48,12 +52,14 @@ def _ruby_part(name: str) -> Family:
 TEXT_FAMILIES: dict[str, Family] = {
     "bleu": Family(
         ("bleu", "sentence_bleu"),
-        lambda items: bleu.item_rows(items.prediction_tokens, items.reference_tokens),
+        lambda items: bleu.item_rows(items.prediction_tokens, items.reference_tokens, items.pairs),
         _bleu_scores,
     ),
     "rouge": Family(
         ("rouge", "rouge1", "rouge2"),
-        lambda items: rouge.rouge_items(items.prediction_tokens, items.reference_tokens),
+        lambda items: rouge.rouge_items(
+            items.prediction_tokens, items.reference_tokens, items.pairs
+        ),
         rouge.rouge_summary,
     ),
     "chrf": Family(

@@ -1,6 +1,6 @@
 """Two reports on the same items compared: paired differences with intervals and p-values.
 
-A metric that is no mean of items is compared through its sufficient statistics; which those are is
+Intervals are bootstrapped, p-values are those of the randomisation test (`stats`). A metric that is no mean of items is compared through its sufficient statistics; which those are is
 the table `AGGREGATES`. Pure: reports in, numbers out.
 """
 

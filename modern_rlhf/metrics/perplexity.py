@@ -90,6 +90,10 @@ def reference_perplexity(
         n=found.n,
         per_item=per_item,
         reason=None if found.n else "no item has both a prompt and a reference",
-        details={"aggregate": "by token", "direction": "lower is better"},
+        details={
+            "aggregate": "by token",
+            "direction": "lower is better",
+            "references": "the first reference",
+        },
         statistics=[list(statistics.get(place, (0.0, 0))) for place in range(len(prompt_ids))],
     )

@@ -17,7 +17,8 @@ from functools import cached_property
 from typing import Any
 
 from modern_rlhf.errors import MetricError
-from modern_rlhf.metrics.exact import parse_python
+from modern_rlhf.metrics.exact import parse_all
+from modern_rlhf.metrics.ngrams import Row, pair_rows
 from modern_rlhf.metrics.texts import CHARACTER_LIMIT, clean_text, code_tokens, reference_lists
 from modern_rlhf.records import Task
 
@@ -59,10 +60,14 @@ class Prepared:
         return [[known[text] for text in texts] for texts in self.references]
 
     @cached_property
+    def pairs(self) -> list[list[Row]]:
+        """N-gram counts of every item with each of its references (`ngrams.pair_rows`)."""
+        return pair_rows(self.prediction_tokens, self.reference_tokens)
+
+    @cached_property
     def trees(self) -> dict[str, ast.Module | None]:
         """Syntax trees by text, for all predictions and references; None where invalid."""
-        texts = {*self.predictions, *(text for group in self.references for text in group)}
-        return {text: parse_python(text) for text in texts}
+        return parse_all({*self.predictions, *(text for one in self.references for text in one)})
 
 
 def prepared_texts(predictions: list[str], references: list[list[str]]) -> Prepared:

@@ -9,26 +9,30 @@ algorithm replaces that package's quadratic Python table.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from rapidfuzz.distance import LCSseq
 
+from modern_rlhf.metrics.ngrams import Row, overlap, pair_rows
 from modern_rlhf.metrics.results import ItemScores
 
 _DETAILS = {"tokenizer": "conala", "measure": "F1", "references": "maximum over references"}
 
 
-def rouge_n(hypothesis: Sequence[str], reference: Sequence[str], *, order: int) -> float:
+def rouge_n(
+    hypothesis: Sequence[str], reference: Sequence[str], row: Sequence[int], *, order: int
+) -> float:
     """F1 of the n-gram overlap of two token lists; 0 where either has no n-gram of the order.
 
     Two equal texts too short to have one (`x` has no bigram) score 1.
+
+    Args:
+        row: `ngrams.item_statistics` of the pair.
     """
-    mine = Counter(zip(*(hypothesis[start:] for start in range(order)), strict=False))
-    theirs = Counter(zip(*(reference[start:] for start in range(order)), strict=False))
-    if not mine or not theirs:
+    found = overlap(row, order)
+    if not found.hypothesis or not found.reference:
         return float(bool(hypothesis) and list(hypothesis) == list(reference))
-    return _f1((mine & theirs).total(), mine.total(), theirs.total())
+    return _f1(*found)
 
 
 def rouge_l(hypothesis: Sequence[str], reference: Sequence[str]) -> float:
@@ -38,19 +42,27 @@ def rouge_l(hypothesis: Sequence[str], reference: Sequence[str]) -> float:
 
 
 def rouge_items(
-    hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+    hypotheses: Sequence[Sequence[str]],
+    references: Sequence[Sequence[Sequence[str]]],
+    pairs: Sequence[Sequence[Row]],
 ) -> list[list[float] | None]:
-    """ROUGE-L, -1 and -2 of N tokenised items, each the best over references; None without any."""
-    return [
-        [
-            max(rouge_l(hypothesis, text) for text in texts),
-            max(rouge_n(hypothesis, text, order=1) for text in texts),
-            max(rouge_n(hypothesis, text, order=2) for text in texts),
+    """ROUGE-L, -1 and -2 of N tokenised items, each the best over references; None without any.
+
+    Args:
+        pairs: `ngrams.pair_rows` of the same items.
+    """
+    items: list[list[float] | None] = []
+    for hypothesis, texts, rows in zip(hypotheses, references, pairs, strict=True):
+        each = [
+            (
+                rouge_l(hypothesis, text),
+                rouge_n(hypothesis, text, row, order=1),
+                rouge_n(hypothesis, text, row, order=2),
+            )
+            for text, row in zip(texts, rows, strict=True)
         ]
-        if texts
-        else None
-        for hypothesis, texts in zip(hypotheses, references, strict=True)
-    ]
+        items.append([max(column) for column in zip(*each, strict=True)] if each else None)
+    return items
 
 
 def rouge_summary(items: Sequence[Sequence[float] | None]) -> dict[str, ItemScores]:
@@ -65,7 +77,7 @@ def rouge_scores(
     hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> dict[str, ItemScores]:
     """ROUGE-1, ROUGE-2 and ROUGE-L (`rouge`) of N tokenised items; None without references."""
-    return rouge_summary(rouge_items(hypotheses, references))
+    return rouge_summary(rouge_items(hypotheses, references, pair_rows(hypotheses, references)))
 
 
 def _f1(common: int, mine: int, theirs: int) -> float:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ NODE_LIMIT = 200
 
 _KINDS = 3
 _OPERAND, _DEFINITION, _CONTROL = range(_KINDS)
+_CHILD, _NAMED, _PLAIN = range(3)
 _COMPOUND = (
     ast.For,
     ast.AsyncFor,
@@ -174,7 +176,7 @@ class _Builder:
             elif isinstance(node, _LOOPS):
                 self.open_loops += 1
                 stack.append((None, -1, _OPERAND))
-            stack.extend((child, index, child_kind) for child, child_kind in reversed(children))
+            stack += [(child, index, child_kind) for child, child_kind in reversed(children)]
         for index, name in self.names.items():
             if name not in self.last_binding:
                 self.labels[index] = f"name {name}"
@@ -197,25 +199,42 @@ def _read(node: ast.AST) -> tuple[str, list[tuple[ast.AST, int]]]:
 
     The label is the kind and every plain field and operator, but no name a program may choose.
     """
-    kind = type(node).__name__
+    kind = type(node)
     if isinstance(node, ast.Name):
         return "variable", []
     if isinstance(node, ast.Constant):
         return f"{type(node.value).__name__} {literal_text(node.value)}", []
     if isinstance(node, ast.arg):
         return "argument", [(node.annotation, _OPERAND)] if node.annotation else []
-    label = kind
+    label = kind.__name__
     children: list[tuple[ast.AST, int]] = []
-    for field in _ORDER.get(kind, node._fields):
-        if field in ("ctx", "type_comment"):
-            continue
+    for field, edge in _fields(kind):
         value = getattr(node, field, None)
-        edge = _CONTROL if field in _GOVERNED and isinstance(node, _COMPOUND) else _OPERAND
-        for one in value if isinstance(value, list) else (value,):
-            if isinstance(one, _PAYLOAD):
-                label += f" {type(one).__name__}"
-            elif isinstance(one, ast.AST):
+        for one in value if type(value) is list else (value,):
+            role = _role(type(one))
+            if role == _CHILD:
                 children.append((one, edge))
+            elif role == _NAMED:
+                label += f" {type(one).__name__}"
             elif one is not None:
                 label += f" {one}"
     return label, children
+
+
+@cache
+def _role(kind: type) -> int:
+    """What a value of this type is to the node that holds it: a child, a named operator, or plain."""
+    if issubclass(kind, _PAYLOAD):
+        return _NAMED
+    return _CHILD if issubclass(kind, ast.AST) else _PLAIN
+
+
+@cache
+def _fields(kind: type[ast.AST]) -> list[tuple[str, int]]:
+    """The fields of a kind of node that say something, in the order of evaluation, with edge kinds."""
+    governs = _GOVERNED if issubclass(kind, _COMPOUND) else ()
+    return [
+        (field, _CONTROL if field in governs else _OPERAND)
+        for field in _ORDER.get(kind.__name__, kind._fields)
+        if field not in ("ctx", "type_comment")
+    ]

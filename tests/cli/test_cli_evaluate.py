@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from modern_rlhf.cli.evaluate import _with_holm
 from modern_rlhf.data_loader.evaluation_set import load_evaluation_set
 from modern_rlhf.evaluation import METRICS
 from modern_rlhf.main import main
@@ -143,6 +144,47 @@ def test_answers_made_before_a_kill_are_not_made_again(
         json.loads((tmp_path / name / "comparison.json").read_text()) for name in ("whole", "out")
     )
     assert one == two
+
+
+def test_holm_counts_the_tests_of_all_pairs() -> None:
+    """A third model asks more questions of the same items: they are all one family."""
+
+    def row(p_value: float | None) -> dict[str, Any]:
+        return {"difference": 0.1, "p_value": p_value}
+
+    pairs = {"b - a": {"bleu": row(0.01), "chrf": row(None)}, "c - a": {"bleu": row(0.02)}}
+    found = _with_holm(pairs)
+    assert found["b - a"]["bleu"]["p_value_holm"] == pytest.approx(0.02)  # the less of two, twice
+    assert found["c - a"]["bleu"]["p_value_holm"] == pytest.approx(0.02)
+    assert found["b - a"]["chrf"]["p_value_holm"] is None
+    assert found["c - a"]["bleu"]["difference"] == 0.1
+
+
+def test_the_bar_counts_every_answer_of_every_model(
+    command: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modern_rlhf.cli import evaluate
+
+    bars: list[tuple[str, int, list[int]]] = []
+
+    class Bar:
+        def __init__(self, *, total: int, desc: str, **_: Any) -> None:
+            bars.append((desc, total, []))
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def update(self, count: int) -> None:
+            bars[-1][2].append(count)
+
+    monkeypatch.setattr(evaluate, "tqdm", Bar)
+    line = command(0, more=("--metrics", "chrf", "--samples", "2"))
+    assert main(line) == 0
+    # Three items, greedy and two samples of each.
+    assert [(desc, total, sum(steps)) for desc, total, steps in bars] == [(line[2], 9, 9)]
 
 
 HUMAN_EVAL = {

@@ -24,8 +24,11 @@ from transformers import (
 from modern_rlhf.errors import MetricError
 from modern_rlhf.metrics import bertscore
 from modern_rlhf.metrics.bertscore import bertscore_scores, customary_layer
-from modern_rlhf.metrics.evaluator import ModernMetricsEvaluator
+from modern_rlhf.metrics.evaluator import ALL_METRICS, DEFAULT_METRICS, ModernMetricsEvaluator
+from modern_rlhf.metrics.ruby import PARTS
 from modern_rlhf.models.loading import load_backbone
+from modern_rlhf.records import Task
+from modern_rlhf.sandbox.types import ExecutionResult
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] x y a b = 1 ( ) , . print sort sorted for i in range return"
 PREDICTIONS = ["x = 1", "print(a, b)", "x.sort()", "for i in range(y): print(i)", "zz"]
@@ -113,6 +116,41 @@ def test_identical_one_empty_zero_without_reference_none(folders: dict[str, str]
     for name in ("bertscore", "embedding_similarity"):
         one = pytest.approx(1.0, abs=1e-6)
         assert scores[name].per_item == [one, 0.0, 0.0, None, one]
+
+
+class Judge:
+    """Passes the programs that say what the task's reference says."""
+
+    def run(self, programs: Any, **_: Any) -> list[ExecutionResult]:
+        right = [program.tests[0].endswith(repr(program.code)) for program in programs]
+        return [ExecutionResult("pass" if one else "fail", int(one), 1) for one in right]
+
+
+def test_every_default_metric_is_one_for_the_reference_and_zero_for_nothing(
+    folders: dict[str, str],
+) -> None:
+    codes = ["x", "x = 1", "x.sort()", "print(a, b)", "def f(a):\n    for b in a:\n        a(b)"]
+    tasks = [Task(f"t{i}", "do", code, (f"assert {code!r}",)) for i, code in enumerate(codes)]
+    evaluator = ModernMetricsEvaluator(
+        bertscore_model=folders["llama"], executor=Judge(), bootstrap_samples=0
+    )
+    same = evaluator.evaluate(codes, codes, tasks=tasks)
+    nothing = evaluator.evaluate([""] * 5, codes, tasks=tasks)
+    assert tuple(same) == tuple(nothing) == DEFAULT_METRICS
+    for name in DEFAULT_METRICS:
+        assert same[name].per_item == [pytest.approx(1.0, abs=1e-6)] * 5, name
+        assert same[name].value == pytest.approx(1.0, abs=1e-6), name
+        assert (nothing[name].value, nothing[name].per_item) == (0.0, [0.0] * 5), name
+
+
+def test_every_metric_with_references_names_its_rule_for_several(folders: dict[str, str]) -> None:
+    alone = {"pass_at_1", "syntax_valid", "complexity", "style", "safety"}
+    names = [name for name in (*ALL_METRICS, *PARTS) if name not in alone]
+    report = ModernMetricsEvaluator(
+        metrics=names, bertscore_model=folders["llama"], bootstrap_samples=0
+    ).evaluate(["x = 1"], [["y = 2", "x = 1"]])
+    for name in names:
+        assert report[name].details["references"], name
 
 
 def test_a_text_of_special_tokens_only_scores_zero(folders: dict[str, str]) -> None:

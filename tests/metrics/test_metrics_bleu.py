@@ -15,9 +15,9 @@ from modern_rlhf.metrics.bleu import (
     bleu_of_sums,
     bleu_scores,
     corpus_bleu,
-    item_statistics,
     sentence_value,
 )
+from modern_rlhf.metrics.ngrams import item_statistics
 from modern_rlhf.metrics.texts import code_tokens
 
 

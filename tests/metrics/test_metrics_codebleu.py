@@ -13,6 +13,7 @@ from scipy.stats import pearsonr
 from modern_rlhf.metrics.code_tree import CodeTreeBuilder, flow_match, syntax_match
 from modern_rlhf.metrics.codebleu import codebleu_score, codebleu_scores
 from modern_rlhf.metrics.codebleu_package import package_scores
+from modern_rlhf.metrics.ngrams import item_statistics
 from modern_rlhf.metrics.results import ItemScores
 from modern_rlhf.metrics.texts import code_tokens
 
@@ -36,9 +37,11 @@ def corrected(predictions: list[str], references: list[list[str]]) -> ItemScores
 
 def pair(prediction: str, reference: str) -> Any:
     builder = CodeTreeBuilder()
+    mine, theirs = code_tokens(prediction), code_tokens(reference)
     return codebleu_score(
-        code_tokens(prediction),
-        code_tokens(reference),
+        mine,
+        theirs,
+        item_statistics(mine, [theirs]),
         builder.build(prediction),
         builder.build(reference),
     )

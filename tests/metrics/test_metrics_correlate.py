@@ -86,6 +86,12 @@ def test_groups_widen_the_interval_when_answers_stand_together() -> None:
     assert together.high - together.low > 1.5 * (alone.high - alone.low)  # type: ignore[operator]
 
 
+def test_answers_to_one_question_have_no_interval() -> None:
+    found = correlate({"m": [1.0, 2, 3, 4]}, [1, 3, 2, 4], groups=["q"] * 4, samples=20)["m"]
+    # Resampling one question gives the same answers again: no width would be a false certainty.
+    assert found.pearson.value is not None and found.pearson.low is None
+
+
 def test_lengths_must_agree() -> None:
     with pytest.raises(MetricError, match="m has 1 entries"):
         correlate({"m": [1.0]}, [1, 2])

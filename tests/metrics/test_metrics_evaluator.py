@@ -10,6 +10,7 @@ import pytest
 import modern_rlhf.metrics as metrics_package
 from modern_rlhf.errors import MetricError
 from modern_rlhf.metrics.evaluator import ModernMetricsEvaluator
+from modern_rlhf.metrics.families import TEXT_FAMILIES
 from modern_rlhf.metrics.results import MetricsReport
 
 LEXICAL = (
@@ -22,6 +23,7 @@ LEXICAL = (
     "exact_match",
     "syntax_valid",
 )
+OF_TEXTS = tuple(name for family in TEXT_FAMILIES.values() for name in family.names)
 CODES = ["x", "x = 1", "x.sort()", "print(a, b)", "def add(a, b):\n    return a + b\n"]
 
 
@@ -85,16 +87,23 @@ def test_no_reference_at_all_gives_none_with_a_reason() -> None:
 
 def test_order_of_items_does_not_matter() -> None:
     draw = random.Random(0)
-    predictions = ["".join(draw.choice("ab(). ") for _ in range(20)) for _ in range(30)]
-    references = ["".join(draw.choice("ab(). ") for _ in range(20)) for _ in range(30)]
+
+    def code() -> str:
+        soup = "".join(draw.choice("ab(). ") for _ in range(20))
+        a, b = draw.choice("ab"), draw.choice("ab")
+        return draw.choice([soup, f"{a} = {b}\nfor c in {a}: {b}(c)", f"[{a} for {a} in {b}]"])
+
+    predictions, references = ([code() for _ in range(30)] for _ in range(2))
     order = list(range(30))
     draw.shuffle(order)
-    evaluator = ModernMetricsEvaluator(metrics=LEXICAL, bootstrap_samples=0)
+    evaluator = ModernMetricsEvaluator(metrics=OF_TEXTS, bootstrap_samples=0)
     straight = evaluator.evaluate(predictions, references)
     shuffled = evaluator.evaluate([predictions[i] for i in order], [references[i] for i in order])
-    for name in LEXICAL:
+    for name in OF_TEXTS:
         assert shuffled[name].per_item == [straight[name].per_item[i] for i in order]
-        assert shuffled[name].value == pytest.approx(straight[name].value, abs=1e-12)
+        value = straight[name].value
+        assert value is not None
+        assert shuffled[name].value == pytest.approx(value, abs=1e-12), name
 
 
 def test_report_survives_json() -> None:

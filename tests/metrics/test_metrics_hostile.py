@@ -134,7 +134,7 @@ def test_nothing_depends_on_the_hash_seed() -> None:
     loop = "for a, b in c:\n    d = a + b\n    a, b = b, d\nwhile d:\n    d = a + b + c"
     other = "for k, v in z:\n    w = v + k\n    k = w\nwhile w:\n    w = k + z + v"
     pairs = [[loop, other], [other, loop], ["x = {a, b, c}", "x = {c, b, a}"], ["x", "y = x"]]
-    names = ",".join([*TEXT_METRICS, "codebleu_package"])
+    names = ",".join([*TEXT_METRICS, *PARTS, "codebleu_package"])
     outputs = []
     for seed in ("1", "2", "3"):
         done = subprocess.run(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from modern_rlhf.evaluation import EvaluationSet, Evaluator, PolicyEvaluation
+from modern_rlhf.data_loader.evaluation_set import EvaluationSet
+from modern_rlhf.evaluation import Evaluator, PolicyEvaluation
 from modern_rlhf.records import Prompt
 from modern_rlhf.rollout.engine import HuggingFaceEngine
 from modern_rlhf.trainer.processes import Processes
