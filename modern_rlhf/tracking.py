@@ -236,17 +236,31 @@ def read_rollouts(path: Path) -> list[dict[str, Any]]:
     return list(iterate_lines(path))
 
 
-def _start_tracker(name: str, output_dir: Path) -> Any:
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse trackers that cannot be used, before anything is written.
+
+    Raises:
+        ConfigError: one is unknown, or its package is not installed.
+    """
+    if not names:
+        return
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-    if name not in LOGGER_TYPE_TO_CLASS:
-        known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
-        raise ConfigError(f"tracker {name!r} is unknown; expected one of {known}")
-    if name not in [str(available) for available in get_available_trackers()]:
-        raise ConfigError(
-            f"tracker {name!r} needs a package that is not installed: pip install {name}, or "
-            "leave the tracker out"
-        )
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
+            raise ConfigError(f"tracker {name!r} is unknown; expected one of {known}")
+        if name not in [str(available) for available in get_available_trackers()]:
+            raise ConfigError(
+                f"tracker {name!r} needs a package that is not installed: pip install {name}, or "
+                "leave the tracker out"
+            )
+
+
+def _start_tracker(name: str, output_dir: Path) -> Any:
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    check_trackers([name])
     kind = LOGGER_TYPE_TO_CLASS[name]
     run_name = output_dir.resolve().name
     if kind.requires_logging_directory:

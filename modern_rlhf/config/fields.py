@@ -127,6 +127,19 @@ def check_section(name: str, section: Any) -> None:
                 )
 
 
+def check_filled(name: str, section: Any, *, besides: Sequence[str] = ()) -> None:
+    """Refuse empty text in a section of names and paths, where it would mean the current folder.
+
+    Raises:
+        ConfigError: naming `section.field`.
+    """
+    for field, value in vars(section).items():
+        if value == "" and field not in besides:
+            raise ConfigError(
+                f"{name}.{field} is empty: expected a name or path (null where the field may be left out)"
+            )
+
+
 def section_from_mapping(name: str, section: type, values: Any) -> Any:
     """Build a section from a mapping; unknown keys fail and name the nearest one.
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from modern_rlhf.config.fields import check_section, option
+from modern_rlhf.config.fields import check_filled, check_section, option
 from modern_rlhf.config.reward import RewardConfig, check_reward
 from modern_rlhf.errors import ConfigError
 
@@ -271,15 +271,9 @@ class ModernRLHFConfig:
         for rater, weight in self.data.rater_weights.items():
             if not 0 <= weight < math.inf:
                 raise ConfigError(f"data.rater_weights.{rater} = {weight!r}: expected 0 or more")
-        for section in ("model", "data"):
-            for name, value in vars(getattr(self, section)).items():
-                if value == "" and name != "system_prompt":
-                    raise ConfigError(
-                        f"{section}.{name} is empty: expected a name or path (null where the field "
-                        "may be left out)"
-                    )
-        device = self.hardware.device
-        if re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", device) is None:
+        check_filled("model", self.model, besides=("system_prompt",))
+        check_filled("data", self.data)
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", device := self.hardware.device):
             raise ConfigError(f"hardware.device = {device!r} is not auto, cpu, cuda, cuda:N or mps")
         return self
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from modern_rlhf.data_loader.columns import need_column, number_of
 from modern_rlhf.data_loader.demonstrations import plan_demonstrations
 from modern_rlhf.data_loader.formats import Row, Table, make_table
 from modern_rlhf.data_loader.preferences import (
@@ -20,11 +21,13 @@ from modern_rlhf.data_loader.preferences import (
 )
 from modern_rlhf.data_loader.prompts import plan_prompts, prompt_of_task
 from modern_rlhf.errors import DataError
+from modern_rlhf.feedback.store import OVERALL
 from modern_rlhf.records import (
     Demonstration,
     LabelledAnswer,
     PreferencePair,
     Prompt,
+    Rating,
     Task,
 )
 from modern_rlhf.utils.load_report import Tally
@@ -106,6 +109,68 @@ def labelled_from_rows(rows: Iterable[Any]) -> list[LabelledAnswer]:
         return lambda table, tally: reader(table, columns, tally)
 
     return list(_read(items, plan, "labelled answers"))
+
+
+def ratings_from_rows(rows: Iterable[Any]) -> list[Rating]:
+    """`Rating`s as they are; dicts with prompt and response by alias and a `rating` of 1 to 5.
+
+    Raises:
+        DataError: no row, no such columns, or a rating that is none.
+    """
+    items = list(rows)
+    if items and all(isinstance(item, Rating) for item in items):
+        return items
+
+    def plan(table: Table) -> Callable[[Table, Tally], Iterator[Rating]]:
+        column = need_column(table, "rating", ("rating",))
+        read_answers = plan_demonstrations(table)
+
+        def read(table: Table, tally: Tally) -> Iterator[Rating]:
+            for item in read_answers(table, tally):
+                value = number_of(item.metadata.get(column))
+                if value is None or not 1 <= value <= 5:
+                    raise DataError(
+                        f"the rating of {item.response[:40]!r} is {item.metadata.get(column)!r}; "
+                        "expected a number from 1 to 5"
+                    )
+                yield Rating(
+                    item.prompt,
+                    item.response,
+                    {OVERALL: value - 3.0},
+                    rater=str(item.metadata.get("rater") or ""),
+                    group_id=item.group_id,
+                    source=item.source,
+                )
+
+        return read
+
+    return list(_read(items, plan, "ratings"))
+
+
+def judgements_from_rows(
+    mixed: Iterable[Any], pairs: Iterable[Any] = (), ratings: Iterable[Any] = ()
+) -> tuple[list[PreferencePair], list[Rating]]:
+    """Pairs and ratings as records; `mixed` is one or the other, told by its rows.
+
+    Raises:
+        DataError: as `pairs_from_rows` and `ratings_from_rows`; rows of both kinds in `mixed`.
+    """
+    given = list(mixed)
+    rated = [
+        row
+        for row in given
+        if isinstance(row, Rating) or (isinstance(row, dict) and "rating" in row)
+    ]
+    if len(rated) not in (0, len(given)):
+        raise DataError(
+            f"{len(rated)} of {len(given)} rows hold a rating; give ratings and pairs apart"
+        )
+    found_pairs = [*pairs, *(() if rated else given)]
+    found_ratings = [*ratings, *rated]
+    return (
+        pairs_from_rows(found_pairs) if found_pairs else [],
+        ratings_from_rows(found_ratings) if found_ratings else [],
+    )
 
 
 def _read(

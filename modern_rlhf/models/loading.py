@@ -13,14 +13,17 @@ Nothing here knows about training, rewards or data.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from modern_rlhf.errors import ModelError
+from modern_rlhf.utils.paths import at_home
 
 BUILTIN = "builtin:tiny-code-lm"
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -55,7 +58,11 @@ def resolve_model(name: str) -> str:
                 f"run `modern-rlhf fetch-model {name}` first"
             )
         return str(folder)
-    path = Path(name).expanduser()
+    path = at_home(name)
+    if path.is_file():
+        raise ModelError(
+            f"{path} is a file; give the folder that holds config.json and model.safetensors"
+        )
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
@@ -73,13 +80,52 @@ def _load(what: str, name: str, loader: Any, **kwargs: Any) -> Any:
     source = resolve_model(name)
     try:
         return loader(source, **kwargs)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (
+        OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError
+    ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:300]
         local = Path(source).is_dir()
         place = f"in {source}" if local else "and the hub could not provide it"
         remedy = "check that the folder is complete" if local else _WAYS_ON
         raise ModelError(
             f"cannot load the {what} of {name!r} {place}: {reason}; {remedy}"
+        ) from error
+
+
+def check_weights(name: str) -> None:
+    """Look whether the weights of a local model are there and whole, without loading them.
+
+    Reads the headers of safetensors files, which hold each file's length. What only the hub has is not
+    looked at.
+
+    Raises:
+        ModelError: no weights, or a missing, cut or damaged file.
+    """
+    folder = Path(resolve_model(name))
+    if not folder.is_dir():
+        return
+    index = folder / "model.safetensors.index.json"
+    try:
+        if index.is_file():
+            files = sorted(
+                set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            )
+        elif (folder / "model.safetensors").is_file():
+            files = ["model.safetensors"]
+        elif any(folder.glob("pytorch_model*.bin")):
+            return
+        else:
+            raise ModelError(
+                f"{folder} holds no weights (model.safetensors); check that the folder is complete"
+            )
+        for file in files:
+            with safe_open(folder / file, framework="pt"):
+                pass
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"the weights of {name!r} in {folder} cannot be read: {reason}; fetch or copy the folder "
+            "again"
         ) from error
 
 
@@ -122,13 +168,27 @@ def load_causal_lm(
     """A causal language model with its head, dropout off, in eval mode.
 
     Raises:
-        ModelError: nothing loadable under this name, or the model has no language-model head.
+        ModelError: nothing loadable under this name, or no causal language model: an encoder, or
+            weights that the folder lacks and that would be random numbers.
     """
     from transformers import AutoModelForCausalLM
 
-    model = _load("model", name, AutoModelForCausalLM.from_pretrained, dtype=dtype)
+    model, found = _load(
+        "model", name, AutoModelForCausalLM.from_pretrained, dtype=dtype, output_loading_info=True
+    )
     if model.get_output_embeddings() is None:
         raise ModelError(f"{name!r} has no language-model head; give a causal language model")
+    if backbone_kind(model.config) == "encoder":
+        raise ModelError(
+            f"{name!r} is an encoder ({model.config.model_type}), which reads text both ways and cannot "
+            "write it; give a causal language model"
+        )
+    lacking = sorted(set(found["missing_keys"]) & {key for key, _ in model.named_parameters()})
+    if lacking:
+        raise ModelError(
+            f"the weights of {name!r} lack {len(lacking)} of the model's parameters ({lacking[0]}, ...), "
+            "which would be random numbers; give a complete causal language model"
+        )
     return disable_dropout(model).to(device).eval()
 
 
@@ -204,6 +264,11 @@ def load_model_config(name: str) -> Any:
     from transformers import AutoConfig
 
     return _load("configuration", name, AutoConfig.from_pretrained)
+
+
+def vocabulary_size(config: Any) -> int:
+    """Rows of the embedding table, by the configuration: every token id must be below it."""
+    return int(config.get_text_config().vocab_size)
 
 
 def context_length(model: Any, tokenizer: Any) -> int:

@@ -8,9 +8,10 @@ Knows files, not models.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,35 +101,46 @@ class Artifacts:
         write_json(self.root / "pipeline_state.json", {"offsets": dict(offsets)}, SCHEMA)
 
 
-def claim(root: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make the output folder ours, or refuse.
-
-    Only what a run writes is removed by `overwrite`; other files in the folder stay.
+def refuse_occupied(root: Path, allowed: bool) -> None:
+    """Refuse a file in the folder's place, and a folder that is not empty unless `allowed`.
 
     Raises:
-        OutputError: it is not empty and neither flag was given, or it cannot be written.
+        OutputError: naming what is there and the ways on.
     """
-    try:
+    with _using(root):
         if root.exists() and not root.is_dir():
             raise OutputError(f"output path {root} is a file; give a folder with --output-dir")
         # The lock file of a run that just took the folder does not make it non-empty.
         present = (
             sorted(p.name for p in root.iterdir() if p.name != ".lock") if root.is_dir() else []
         )
-        if present and not (resume or overwrite):
+        if present and not allowed:
             raise OutputError(
                 f"output folder {root} is not empty ({', '.join(present[:4])}"
                 f"{', ...' if len(present) > 4 else ''}); use --resume to go on, --overwrite to "
                 "start again, or another --output-dir"
             )
-        root.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            for name in WRITTEN:
-                path = root / name
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                elif path.exists() or path.is_symlink():
-                    path.unlink()
+
+
+def remove_run(root: Path) -> None:
+    """Remove what a run writes; other files in the folder stay.
+
+    Raises:
+        OutputError: something cannot be removed.
+    """
+    with _using(root):
+        for name in WRITTEN:
+            path = root / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.exists() or path.is_symlink():
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _using(root: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(
             f"output folder {root} cannot be used: {error.strerror or error}; check permissions and "

@@ -8,30 +8,33 @@ is checked before the output folder is touched.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
-from modern_rlhf.errors import ConfigError, StopRequested
-from modern_rlhf.evaluation import PolicyEvaluation
+from modern_rlhf.data_loader.evaluation_set import EvaluationSet
+from modern_rlhf.errors import ConfigError, OutputError, StopRequested
+from modern_rlhf.evaluation.results import PolicyEvaluation
 from modern_rlhf.pipeline import plan, stages
-from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts
+from modern_rlhf.pipeline.artifacts import Artifacts, refuse_occupied
 from modern_rlhf.pipeline.data import RunData, load_run_data
-from modern_rlhf.pipeline.results import paired_differences, training_results, write_run_samples
-from modern_rlhf.pipeline.session import Session, resolved
+from modern_rlhf.pipeline.results import write_results
+from modern_rlhf.pipeline.session import Session, resolved, seed_global_generators
+from modern_rlhf.pipeline.settings import (
+    check_stage,
+    check_stage_choice,
+    digest_of_prompts,
+    remember_settings,
+    stage_settings,
+)
 from modern_rlhf.pipeline.workspace import Workspace, folder_of
 from modern_rlhf.report.build import build_report
-from modern_rlhf.report.table import closing_table
 from modern_rlhf.trainer.runtime import NeverStop, StopSignal
-from modern_rlhf.utils.atomic import write_json
 from modern_rlhf.utils.device import DeviceChoice, resolve_device
 
 STAGES = ("all", "sft", "reward", "rlhf", "evaluate")
@@ -87,15 +90,15 @@ class ModernRLHFPipeline:
     ) -> None:
         if stage not in STAGES:
             raise ConfigError(f"stage = {stage!r} is not one of {', '.join(STAGES)}")
-        if resume and overwrite:
-            raise ConfigError("--resume and --overwrite exclude each other; give one")
         self.config = config.validate()
         self.algorithm = "dpo" if config.training.use_dpo else config.training.algorithm
+        check_stage_choice(config, stage, resume=resume, overwrite=overwrite)
         self.resume = resume
         self.overwrite = overwrite
         self.stage = stage
         self.stop = stop or NeverStop()
         self.progress = progress
+        self._claimed = False
         self.device: DeviceChoice = resolve_device(
             config.hardware, mixed_precision=config.training.mixed_precision
         )
@@ -128,36 +131,54 @@ class ModernRLHFPipeline:
 
     def dry_run(self) -> str:
         """Resolve everything, take one tiny step, and return the plan; writes nothing."""
-        return plan.dry_run(self.config, self.device, self.load_data())
+        lines = plan.dry_run(resolved(self.config), self.device, self.load_data())
+        try:
+            refuse_occupied(
+                self.artifacts.root, self.resume or self.overwrite or self.stage != "all"
+            )
+        except OutputError as error:
+            return f"{lines}\nbut a run would stop: {error}"
+        return lines
 
     def load_data(self) -> RunData:
         """All records of the run, checked and split."""
         return load_run_data(resolved(self.config))
 
     # --- single pieces, for notebooks ---------------------------------------------------------------
+    # They go on in the folder of the run; `overwrite` counts for the first call only.
 
     def prepare_reward_model(self) -> Any:
-        """Train (or read) the reward model and return it."""
-        with self._session() as workspace:
-            self._run_stage(workspace, "reward", "reward_model", stages.run_reward)
+        """Train the reward model, after SFT where that is missing, and return it (or the finished one)."""
+        with self._session(stage="reward") as workspace:
+            self._run_up_to(workspace, "reward")
             return stages.load_reward_model(workspace)
 
     def train_rlhf(self, train: Any = None, eval: Any = None) -> dict[str, Any]:
-        """Run the RLHF stage alone; `train` and `eval` replace the configured prompts and items."""
+        """Run the RLHF stage, after the earlier ones where they are missing; its record.
+
+        Args:
+            train: prompts in place of the configured ones: texts, dicts, `Prompt`s or `Task`s.
+            eval: items of the in-training evaluation, likewise.
+
+        Raises:
+            ConfigError: RLHF was trained in this folder already, on other prompts.
+        """
         from modern_rlhf.data_loader.rows import prompts_from_rows
 
-        with self._session() as workspace:
+        with self._session(stage="rlhf") as workspace:
             if train is not None:
                 workspace.data.prompts = prompts_from_rows(train)
             if eval is not None:
-                workspace.data.validation.items[:] = prompts_from_rows(eval)
+                items = prompts_from_rows(eval)
+                workspace.data.validation = EvaluationSet(items, "given in memory")
             if train is not None or eval is not None:
                 workspace.check_tasks()
-            return self._run_stage(workspace, "rlhf", self.algorithm, stages.run_rlhf)
+            given = None if train is None else digest_of_prompts(workspace.data.prompts)
+            return self._run_up_to(workspace, "rlhf", {"prompts given to train_rlhf": given})
 
     def evaluate_model(self, model: str | None = None) -> PolicyEvaluation:
-        """Evaluate a model (default: the newest of this run) on the evaluation set."""
-        with self._session() as workspace:
+        """Evaluate a model (default: the newest of this run) on the evaluation set; removes nothing."""
+        with self._session(stage="evaluate", reads=True) as workspace:
             names = self._models()
             source = model or list(names.values())[-1]
             evaluator = workspace.evaluator()
@@ -172,17 +193,40 @@ class ModernRLHFPipeline:
 
     # --- how it is done -------------------------------------------------------------------------------
 
-    def _session(self) -> Session:
-        """A session on this run's folder; single stages go on in a folder that is not empty."""
-        return Session(
+    @contextlib.contextmanager
+    def _session(self, stage: str | None = None, *, reads: bool = False) -> Iterator[Workspace]:
+        """A session on this run's folder; single stages go on in a folder that is not empty.
+
+        `overwrite` counts once, and not for what only `reads`: what this very object has written is
+        gone on with, never removed.
+        """
+        stage = stage or self.stage
+        overwrite = self.overwrite and not (self._claimed or reads)
+        session = Session(
             config=self.config,
             device=self.device,
             artifacts=self.artifacts,
-            resume=self.resume or (self.stage != "all" and not self.overwrite),
-            overwrite=self.overwrite,
+            resume=not overwrite and (self.resume or self._claimed or stage != "all"),
+            overwrite=overwrite,
+            stage=stage,
+            algorithm=self.algorithm,
             stop=self.stop,
             progress=self.progress,
         )
+        with session as workspace:
+            self._claimed |= overwrite == self.overwrite
+            yield workspace
+
+    def _run_up_to(
+        self, workspace: Workspace, last: str, given: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Run the stages up to `last` that are not finished; the last one's record."""
+        record: dict[str, Any] = {}
+        for name, folder, run in self._training_stages():
+            record = self._run_stage(workspace, name, folder, run, given if name == last else None)
+            if name == last:
+                break
+        return record
 
     def _training_stages(self) -> list[tuple[str, str, Callable[[Workspace], dict[str, Any]]]]:
         """(stage, folder, function) in order, as far as the configuration wants them."""
@@ -206,20 +250,25 @@ class ModernRLHFPipeline:
         name: str,
         folder: str,
         run: Callable[[Workspace], dict[str, Any]],
+        given: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Run a stage unless it is finished; logs of an abandoned attempt are cut off first."""
         artifacts, tracker, processes = self.artifacts, workspace.tracker, workspace.processes
+        settings = {**stage_settings(self.config, name), **(given or {})}
+        processes.on_main(lambda: check_stage(artifacts, folder, settings))
         done = processes.on_main(lambda: artifacts.done(folder))
         if done is not None:
             workspace.say(f"{name}: already finished in {artifacts.stage(folder)}, kept")
             return done
         if tracker is not None and processes.is_main:
-            if self.resume and not list(artifacts.stage(folder).glob("checkpoint-*")):
-                tracker.truncate_to(artifacts.offsets())
-            else:
-                artifacts.set_offsets(artifacts.offsets() if self.resume else tracker.offsets())
+            known = artifacts.offsets() if workspace.resume else {}
+            if not known:
+                artifacts.set_offsets(tracker.offsets())
+            elif not list(artifacts.stage(folder).glob("checkpoint-*")):
+                tracker.truncate_to(known)
+            remember_settings(artifacts, folder, settings)
             tracker.status(state="running", stage=name, message=f"stage {name}")
-        _seed_global_generators(self.config.training.seed)
+        seed_global_generators(self.config.training.seed)
         found = run(workspace)
 
         def finish() -> dict[str, Any]:
@@ -263,58 +312,17 @@ class ModernRLHFPipeline:
             if workspace.processes.any(self.stop.requested):
                 raise StopRequested("stopped by request during evaluation; --resume goes on")
         seconds = round(time.monotonic() - began, 2)
-        return workspace.processes.on_main(
-            lambda: self._conclude(workspace, records, models, found, seconds)
-        )
-
-    def _conclude(
-        self,
-        workspace: Workspace,
-        records: dict[str, Any],
-        models: dict[str, str],
-        found: dict[str, PolicyEvaluation],
-        seconds: float,
-    ) -> dict[str, Any]:
-        """Write results, samples, plots and page from the evaluations; print the table."""
         folders = {"sft": "sft", "reward": "reward_model", "rlhf": self.algorithm}
-        for stage_name, folder in folders.items():
-            kept = self.artifacts.done(folder)
-            if kept is not None:
-                records.setdefault(stage_name, kept)
-        records["evaluate"] = {"seconds": seconds}
-        comparisons = paired_differences(
-            self.config, found, splits=workspace.data.evaluation.splits
-        )
-        results = training_results(
-            self.config, self.algorithm, found, comparisons, records, workspace.data
-        )
-        hacking = results["honesty_assessment"].get("reward_hacking", {}).get("evidence", {})
-        for alarm in hacking.get("alarms", ()):
-            workspace.say(f"reward hacking: {alarm}")
-        root = self.artifacts.root
-        write_json(root / "training_results.json", results, SCHEMA)
-        write_json(
-            root / "pipeline_results.json",
-            {
-                "success": True,
-                "stages": records,
-                "comparisons": comparisons,
-                "by_split": {name: one.by_split for name, one in found.items()},
-                "data": workspace.data.lines,
-                "leaks": workspace.data.leaks,
-                "models": models,
-            },
-            SCHEMA,
-        )
-        write_run_samples(root / "samples.md", workspace.data.evaluation, found)
-        files = build_report(root)
-        if self.progress:
-            print(closing_table(results))
-            print(
-                f"everything is in {root}: training_results.json, samples.md, report.html, "
-                f"{len(list(files))} plots and pages"
-            )
-        return results
+
+        def conclude() -> dict[str, Any]:
+            for stage_name, folder in folders.items():
+                kept = self.artifacts.done(folder)
+                if kept is not None:
+                    records.setdefault(stage_name, kept)
+            records["evaluate"] = {"seconds": seconds}
+            return write_results(workspace, self.algorithm, found, records=records, models=models)
+
+        return workspace.processes.on_main(conclude)
 
     def _results(self, records: Mapping[str, Any], results: Mapping[str, Any]) -> PipelineResults:
         models: Mapping[str, Any] = results.get("models", {})
@@ -331,15 +339,10 @@ class ModernRLHFPipeline:
 
     def _say_start(self, workspace: Workspace) -> None:
         workspace.say(self.device.line())
+        if self.resume and not self.artifacts.offsets():
+            workspace.say(f"nothing to resume in {self.artifacts.root}: from the beginning")
         for line in workspace.data.lines:
             workspace.say(line)
-
-
-def _seed_global_generators(seed: int) -> None:
-    """Every stage starts from the same global state, whether or not stages ran before it."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def run_multi_stage_pipeline(config: ModernRLHFConfig, **options: Any) -> PipelineResults:

@@ -13,13 +13,14 @@ from typing import Any
 
 from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
 from modern_rlhf.data_loader.encoding import EncodedPrompts, encode_demonstrations, encode_prompts
-from modern_rlhf.errors import ConfigError, DataError
+from modern_rlhf.errors import ConfigError, DataError, ModelError
 from modern_rlhf.models.loading import (
+    check_weights,
     context_length,
     load_causal_lm,
     load_model_config,
     load_tokenizer,
-    resolve_model,
+    vocabulary_size,
 )
 from modern_rlhf.pipeline.data import RunData
 from modern_rlhf.pipeline.workspace import embedding_model
@@ -35,25 +36,38 @@ BYTES_FP32 = 4
 ADAM_COPIES = 4  # weights, gradients and Adam's two moments
 
 
-def check_models(config: ModernRLHFConfig) -> None:
-    """Names that can be checked without loading weights: a missing folder or builtin fails here.
+def check_models(config: ModernRLHFConfig, *, reward: bool = True) -> None:
+    """Every model the run will need, as far as can be seen without loading weights.
+
+    Configuration and tokenizer are loaded, the weight files of local folders are opened: a name that is
+    wrong, a hub that does not answer or a file that is cut is found here, not after the first stage.
+
+    Args:
+        reward: whether the reward model is still to be made.
 
     Raises:
-        ModelError: naming the model and the ways on.
+        ModelError: naming the model, the field it comes from and the ways on.
     """
-    names = [config.model.base_model_name]
-    if config.reward.use_custom_reward and config.training.use_multi_stage:
-        name = config.reward.custom_reward_backbone or config.model.reward_model_name
+    names = {"model.base_model_name": config.model.base_model_name}
+    if reward and config.reward.use_custom_reward and config.training.use_multi_stage:
+        given = config.reward.custom_reward_backbone
+        field = "reward.custom_reward_backbone" if given else "model.reward_model_name"
+        name = given or config.model.reward_model_name
         if not config.reward.custom_reward_pretrain:
             saved_reward_model(name)
         elif not is_reward_model(name):
-            names.append(name)
+            names[field] = name
         if config.data.use_model_for_synth_feedback:
-            names.append(config.data.synth_feedback_model_name)
+            names["data.synth_feedback_model_name"] = config.data.synth_feedback_model_name
     if config.reward.semantic_kind == "embedding":
-        names.append(embedding_model(config))
-    for name in names:
-        resolve_model(name)
+        names["reward.semantic_model_name"] = embedding_model(config)
+    for field, name in names.items():
+        try:
+            check_weights(name)
+            load_model_config(name)
+            load_tokenizer(name)
+        except ModelError as error:
+            raise ModelError(f"{field}: {error}") from error
 
 
 def check_lengths(config: ModernRLHFConfig, data: RunData) -> EncodedPrompts:
@@ -66,7 +80,13 @@ def check_lengths(config: ModernRLHFConfig, data: RunData) -> EncodedPrompts:
     training, settings = config.training, config.model
     name = settings.base_model_name
     tokenizer = load_tokenizer(name)
-    limit = context_length(load_model_config(name), tokenizer)
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"the tokenizer of {name!r} has no end token, so a model cannot learn to stop; name one as "
+            "eos_token in its tokenizer_config.json"
+        )
+    model_config = load_model_config(name)
+    limit = context_length(model_config, tokenizer)
     wanted = training.max_sequence_tokens
     if wanted > limit:
         raise ConfigError(
@@ -85,6 +105,17 @@ def check_lengths(config: ModernRLHFConfig, data: RunData) -> EncodedPrompts:
             f"none of the {len(data.prompts)} prompts fits training.max_prompt_tokens = "
             f"{training.max_prompt_tokens}; raise it"
         )
+    rows = vocabulary_size(model_config)
+    used = [
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+        *map(max, filter(None, encoded.input_ids)),
+    ]
+    if max(used) >= rows:
+        raise ModelError(
+            f"the tokenizer of {name!r} gives id {max(used)} and the model has {rows} embeddings: they "
+            "do not belong together; give the tokenizer the model was trained with"
+        )
     return encoded
 
 
@@ -102,6 +133,8 @@ def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> st
         ModernRLHFError: whatever would have stopped the run.
     """
     training, settings = config.training, config.model
+    check_models(config)
+    encoded = check_lengths(config, data)
     tokenizer = load_tokenizer(settings.base_model_name)
     lm = load_causal_lm(settings.base_model_name, device=device.device)
     style: Any = settings.prompt_style
@@ -113,7 +146,6 @@ def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> st
         f"tokenizer of {len(tokenizer)} tokens, "
         f"{'chat template' if tokenizer.chat_template and style != 'plain' else 'plain template'}"
     )
-    encoded = check_lengths(config, data)
     lines.append(prompt_line(encoded))
     if data.demonstrations:
         examples = encode_demonstrations(

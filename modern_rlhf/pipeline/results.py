@@ -8,11 +8,16 @@ from typing import Any
 
 from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.data_loader.evaluation_set import EvaluationSet
-from modern_rlhf.evaluation import PolicyEvaluation, compare
+from modern_rlhf.evaluation.results import PolicyEvaluation, compare
 from modern_rlhf.honesty import assess
 from modern_rlhf.metrics.trivial import trivial_baselines
+from modern_rlhf.pipeline.artifacts import SCHEMA
 from modern_rlhf.pipeline.data import RunData
+from modern_rlhf.pipeline.workspace import Workspace
+from modern_rlhf.report.build import build_report
 from modern_rlhf.report.samples import write_samples
+from modern_rlhf.report.table import closing_table
+from modern_rlhf.utils.atomic import write_json
 
 TARGETS = ("bertscore", "codebleu", "bleu", "rouge", "ruby")
 SHOWN_SAMPLES = 20
@@ -73,6 +78,50 @@ def training_results(
         "stages": dict(records),
         "data": list(data.lines),
     }
+
+
+def write_results(
+    workspace: Workspace,
+    algorithm: str,
+    found: Mapping[str, PolicyEvaluation],
+    *,
+    records: Mapping[str, Any],
+    models: Mapping[str, str],
+) -> dict[str, Any]:
+    """Write results, samples, plots and page from the evaluations; print the table.
+
+    Returns:
+        The content of training_results.json.
+    """
+    config, data, root = workspace.config, workspace.data, workspace.artifacts.root
+    comparisons = paired_differences(config, found, splits=data.evaluation.splits)
+    results = training_results(config, algorithm, found, comparisons, records, data)
+    hacking = results["honesty_assessment"].get("reward_hacking", {}).get("evidence", {})
+    for alarm in hacking.get("alarms", ()):
+        workspace.say(f"reward hacking: {alarm}")
+    write_json(root / "training_results.json", results, SCHEMA)
+    write_json(
+        root / "pipeline_results.json",
+        {
+            "success": True,
+            "stages": dict(records),
+            "comparisons": comparisons,
+            "by_split": {name: one.by_split for name, one in found.items()},
+            "data": data.lines,
+            "leaks": data.leaks,
+            "models": dict(models),
+        },
+        SCHEMA,
+    )
+    write_run_samples(root / "samples.md", data.evaluation, found)
+    files = build_report(root)
+    if workspace.progress:
+        print(closing_table(results))
+        print(
+            f"everything is in {root}: training_results.json, samples.md, report.html, "
+            f"{len(list(files))} plots and pages"
+        )
+    return results
 
 
 def assess_run(

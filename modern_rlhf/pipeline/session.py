@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import copy
 import logging
+import random
 from typing import Any
 
+import numpy as np
 import torch
 
 from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.data_loader.sources import named_path
 from modern_rlhf.errors import ModernRLHFError, StopRequested
 from modern_rlhf.pipeline import plan
-from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts, claim
+from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts, refuse_occupied, remove_run
 from modern_rlhf.pipeline.data import RunData, load_run_data
+from modern_rlhf.pipeline.settings import check_settings
 from modern_rlhf.pipeline.workspace import LOGGER, Workspace
-from modern_rlhf.tracking import RunTracker, training_log_handler
+from modern_rlhf.tracking import RunTracker, check_trackers, training_log_handler
 from modern_rlhf.trainer.runtime import Runtime, StopSignal, deterministic_kernels
 from modern_rlhf.utils.atomic import write_json
 from modern_rlhf.utils.device import DeviceChoice
@@ -29,7 +32,13 @@ from modern_rlhf.utils.paths import resolve_path
 
 
 class Session:
-    """Owns what a run must give back: the folder's lock, the log files, the executor."""
+    """Owns what a run must give back: the folder's lock, the log files, the executor.
+
+    Args:
+        resume: go on in a folder that is not empty.
+        stage: the stage asked for, or `all`; decides what must agree with what lies in the folder.
+        algorithm: the folder of the RLHF stage.
+    """
 
     def __init__(
         self,
@@ -39,6 +48,8 @@ class Session:
         artifacts: Artifacts,
         resume: bool,
         overwrite: bool,
+        stage: str,
+        algorithm: str,
         stop: StopSignal,
         progress: bool,
     ) -> None:
@@ -47,6 +58,8 @@ class Session:
         self.artifacts = artifacts
         self.resume = resume
         self.overwrite = overwrite
+        self.stage = stage
+        self.algorithm = algorithm
         self.stop = stop
         self.progress = progress
         self.workspace: Workspace | None = None
@@ -59,50 +72,54 @@ class Session:
             deterministic_kernels()
         processes = Runtime(device=self.device.device, dtype=self.device.dtype).processes
         # 1. Everything that bad input can break, before the folder is touched.
+        processes.on_main(lambda: refuse_occupied(root, self.resume or self.overwrite))
+        if not self.overwrite:
+            check_settings(self.artifacts, self.config, algorithm=self.algorithm, stage=self.stage)
+        check_trackers(self.config.trackers)
         config = resolved(self.config)
         data = load_run_data(config)
-        plan.check_models(config)
+        plan.check_models(config, reward=self._trains_reward())
         data.lines.append(plan.prompt_line(plan.check_lengths(config, data)))
-        # 2. The folder: refused, or ours and locked; of several processes the main one does it.
-        self.lock = RunLock(root)
-        processes.on_main(self._claim)
+        if config.hardware.threads is not None:
+            torch.set_num_threads(config.hardware.threads)
+        self.workspace = Workspace(
+            config=config,
+            device=self.device,
+            artifacts=self.artifacts,
+            data=data,
+            tracker=None,
+            resume=self.resume,
+            stop=self.stop,
+            progress=self.progress and processes.is_main,
+        )
         try:
-            if config.hardware.threads is not None:
-                torch.set_num_threads(config.hardware.threads)
+            self.workspace.data = processes.on_main(self._checked_data)
+            # 2. The folder: refused, or ours and locked; of several processes the main one does it.
+            self.lock = RunLock(root)
+            processes.on_main(self._claim)
             if processes.is_main:
                 self._describe(config)
-            self.workspace = Workspace(
-                config=config,
-                device=self.device,
-                artifacts=self.artifacts,
-                data=data,
-                tracker=RunTracker(root, trackers=config.trackers, enabled=processes.is_main),
-                resume=self.resume,
-                stop=self.stop,
-                progress=self.progress and processes.is_main,
+            self.workspace.tracker = RunTracker(
+                root, trackers=config.trackers, enabled=processes.is_main
             )
-            assert self.workspace.tracker is not None
             self.workspace.tracker.status(state="starting", message="loading")
-            self.workspace.data = processes.on_main(self._checked_data)
-        except BaseException:
-            self._release()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
             raise
         return self.workspace
 
+    def _trains_reward(self) -> bool:
+        """Whether the reward stage will be run, rather than found finished or left out."""
+        finished = (self.artifacts.stage("reward_model") / "stage.json").is_file()
+        return self.stage in ("all", "reward") and (self.overwrite or not finished)
+
     def _claim(self) -> None:
-        root = self.artifacts.root
+        """Lock the folder; only then is anything in it removed."""
         assert self.lock is not None
-        if self.overwrite:
-            root.mkdir(parents=True, exist_ok=True)
-        else:
-            claim(root, resume=self.resume, overwrite=False)
+        refuse_occupied(self.artifacts.root, self.resume or self.overwrite)
         self.lock.acquire()
         if self.overwrite:
-            try:
-                claim(root, resume=False, overwrite=True)
-            except BaseException:
-                self.lock.release()
-                raise
+            remove_run(self.artifacts.root)
 
     def _describe(self, config: ModernRLHFConfig) -> None:
         """config.json, and the log file of this run."""
@@ -127,15 +144,15 @@ class Session:
         return self.workspace.data
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        workspace = self.workspace
+        tracker = None if self.workspace is None else self.workspace.tracker
         try:
-            if error is not None and workspace is not None and workspace.tracker is not None:
+            if tracker is not None and error is None:
+                tracker.status(state="done", message="finished")
+            elif tracker is not None:
                 stopped = isinstance(error, StopRequested | KeyboardInterrupt)
                 message = str(error) if isinstance(error, ModernRLHFError) else repr(error)
                 LOGGER.error("%s", message)
-                workspace.tracker.status(
-                    state="interrupted" if stopped else "failed", message=message
-                )
+                tracker.status(state="interrupted" if stopped else "failed", message=message)
         finally:
             self._release()
 
@@ -167,3 +184,10 @@ def resolved(config: ModernRLHFConfig) -> ModernRLHFConfig:
         if value is not None:
             setattr(data, name, resolve_path(named_path(value, conala)))
     return copied
+
+
+def seed_global_generators(seed: int) -> None:
+    """Every stage starts from the same global state, whether or not stages ran before it."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

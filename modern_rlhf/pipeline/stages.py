@@ -19,9 +19,11 @@ import torch
 
 from modern_rlhf.data_loader.encoding import encode_prompts
 from modern_rlhf.data_loader.evaluation_set import EvaluationSet
-from modern_rlhf.errors import DataError, ModelError
-from modern_rlhf.evaluation import PERIODIC_METRICS, PolicyEvaluation, read_evaluation
+from modern_rlhf.errors import DataError, ModelError, StopRequested
+from modern_rlhf.evaluation.evaluator import PERIODIC_METRICS
+from modern_rlhf.evaluation.results import PolicyEvaluation, known_evaluation
 from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
+from modern_rlhf.pipeline.settings import evaluated
 from modern_rlhf.pipeline.synthetic import synthetic_feedback
 from modern_rlhf.pipeline.workspace import Workspace
 from modern_rlhf.records import PreferencePair, Rating
@@ -290,9 +292,18 @@ def run_rlhf(workspace: Workspace) -> dict[str, Any]:
 def run_evaluation(
     workspace: Workspace, *, name: str, model: str, kl_to: str | None, items: EvaluationSet
 ) -> PolicyEvaluation:
-    """Evaluate one model on the evaluation set; an evaluation already written is read instead."""
+    """Evaluate one model on the evaluation set.
+
+    An evaluation that lies there already is read instead if it is of the same model, items and settings.
+
+    Raises:
+        StopRequested: a stop was asked for; evaluations already written are kept.
+    """
     path = workspace.artifacts.evaluation(name)
-    known = workspace.processes.on_main(lambda: read_evaluation(path) if path.is_file() else None)
+    of = evaluated(
+        workspace.artifacts, workspace.config, model=model, kl_to=kl_to, items=items.items
+    )
+    known = workspace.processes.on_main(lambda: known_evaluation(path, of))
     if known is not None:
         return known
     device = workspace.device.device
@@ -300,13 +311,20 @@ def run_evaluation(
     reference = load_causal_lm(kl_to, device=device) if kl_to is not None else None
     evaluator = workspace.evaluator(reward=workspace.reward(load_reward_model(workspace)))
     with workspace.bar(f"evaluate {name}", 2 * len(items)) as advance:
+
+        def step(count: int) -> None:
+            advance(count)
+            # Several processes stop together, between models.
+            if workspace.processes.count == 1 and workspace.stop.requested:
+                raise StopRequested("stopped by request during evaluation; --resume goes on")
+
         found = evaluator.evaluate_policy(
-            lm, tokenizer, items, sampled=True, kl_to=reference, progress=advance
+            lm, tokenizer, items, sampled=True, kl_to=reference, progress=step
         )
 
     def keep() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, found.to_dict(), 1)
+        write_json(path, {"of": of, **found.to_dict()}, 1)
 
     workspace.processes.on_main(keep)
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from modern_rlhf.checkpoint.store import CheckpointStore
 from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.errors import DataError
-from modern_rlhf.evaluation import Evaluator
+from modern_rlhf.evaluation.evaluator import Evaluator
 from modern_rlhf.models.loading import Backbone, load_backbone
 from modern_rlhf.pipeline.artifacts import Artifacts
 from modern_rlhf.pipeline.data import RunData
@@ -34,6 +35,7 @@ from modern_rlhf.tracking import RunTracker
 from modern_rlhf.trainer.processes import Processes
 from modern_rlhf.trainer.runtime import NeverStop, Runtime, StopSignal
 from modern_rlhf.utils.device import DeviceChoice
+from modern_rlhf.utils.paths import at_home
 
 LOGGER = logging.getLogger("modern_rlhf")
 
@@ -189,4 +191,5 @@ def embedding_model(config: ModernRLHFConfig) -> str:
 
 def folder_of(output: str) -> Path:
     """The output folder, absolute."""
-    return Path(output).expanduser().resolve()
+    # Not Path.resolve(), which raises a RuntimeError for a loop of links.
+    return Path(os.path.realpath(at_home(output)))

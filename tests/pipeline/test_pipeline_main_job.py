@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +59,15 @@ def test_the_main_job_leaves_what_the_design_says(config: ModernRLHFConfig) -> N
     lines = (out / "metrics.jsonl").read_text().count('"kind": "train"')
     run(config, resume=True)
     assert (out / "metrics.jsonl").read_text().count('"kind": "train"') == lines
+    # Neither an evaluation nor a stage of other settings passes for this run's.
+    with pytest.raises(ConfigError, match=r"sft was made with training\.seed = 42 \(now 5\)"):
+        run(apply_overrides(config, ["training.seed=5"]), resume=True)
+    assert json.loads((out / "config.json").read_text())["seed"] == 42
+    fewer = out.parent / "fewer.jsonl"
+    fewer.write_text("".join((out.parent / "eval.jsonl").read_text().splitlines(True)[:6]))
+    run(apply_overrides(config, [f"data.eval_data_path={fewer}"]), stage="evaluate")
+    written = json.loads((out / "training_results.json").read_text())
+    assert {one["bleu"]["n"] for one in written["models"].values()} == {6}
 
 
 class StopAfter:
@@ -135,9 +143,28 @@ def test_dry_run_writes_nothing(config: ModernRLHFConfig, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_notebook_pieces(config: ModernRLHFConfig, tiny_llama: Callable[..., Any]) -> None:
+def test_notebook_pieces(config: ModernRLHFConfig) -> None:
+    """One object, piece by piece: each goes on in the folder, none removes what another made."""
     from modern_rlhf.pipeline.function_style import create_rlhf_pipeline
 
-    pipeline = create_rlhf_pipeline(config.to_dict(), progress=False)
-    assert pipeline.run_sft().success
-    assert pipeline.run_reward_training().stages["reward"]["steps"] > 0
+    config = apply_overrides(config, ["training.total_steps=2", "training.eval_steps=0"])
+    out = Path(config.data.output_path)
+    (out / "sft").mkdir(parents=True)
+    (out / "sft" / "stage.json").write_text("of an earlier run")
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((out / "status.json").read_text())
+        return found
+
+    pipeline = ModernRLHFPipeline(config, progress=False, overwrite=True)
+    scores = pipeline.prepare_reward_model().score(["p"], ["r"])
+    assert len(scores) == 1 and (status()["state"], status()["stage"]) == ("done", "reward")
+    made = (out / "sft" / "stage.json").read_bytes()
+    record = pipeline.train_rlhf(["Write alpha(x).", "Write beta(x)."] * 4, eval=["Write f."])
+    assert record["steps"] >= 1 and status()["state"] == "done"
+    with pytest.raises(ConfigError, match="prompts given to train_rlhf"):
+        pipeline.train_rlhf(["Write gamma(x)."] * 8)
+    assert len(pipeline.evaluate_model().answers) == 10
+    assert status()["state"] == "done" and (out / "ppo" / "stage.json").is_file()
+    assert (out / "sft" / "stage.json").read_bytes() == made
+    assert create_rlhf_pipeline(config.to_dict(), progress=False).run_sft().success

@@ -1,0 +1,218 @@
+"""What a stage was made with, so that nothing made with other settings passes for this run's.
+
+A stage writes the fields that decide its outcome to `<stage>/settings.json` when it first starts. A
+later session in the same folder must agree with them: a stage that would be trained or kept now in all
+of them, an earlier one that is only built upon in the model and its prompts. Fields that decide speed,
+memory or how often something is written are free; how long a stage is may change until it is finished.
+Knows configurations and files, not trainers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.errors import ConfigError
+from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts
+from modern_rlhf.records import Prompt
+from modern_rlhf.utils.atomic import write_json
+
+FILE = "settings.json"
+
+_FREE = {
+    "training.save_steps",
+    "training.eval_steps",
+    "training.keep_checkpoints",
+    "training.tokens_per_micro_batch",
+    "training.mixed_precision",
+    "training.gradient_checkpointing",
+    "training.deterministic",
+    "training.early_stopping_patience",
+    "training.max_unscorable_share",
+    "training.abort_kl",
+    "training.use_multi_stage",
+    "data.output_path",
+    "data.conala_local_path",
+}
+_LENGTHS = {"training.total_steps", "training.rlhf_epochs", "training.sft_epochs"}
+_POLICY = {"model.base_model_name", "model.prompt_style", "model.system_prompt"}
+_SHARED = {  # fields without a prefix of their own that SFT reads too
+    "training.seed",
+    "training.batch_size",
+    "training.gradient_accumulation_steps",
+    "training.max_prompt_tokens",
+    "training.max_response_tokens",
+    "training.max_grad_norm",
+    "training.adam_epsilon",
+    "training.adam_beta2",
+    "training.weight_decay",
+}
+_FEEDBACK = (
+    "data.human_feedback",
+    "data.preferences",
+    "data.rater",
+    "data.synth",
+    "data.use_model_for_synth",
+)
+_OF_SFT = ("training.sft_",)
+_OF_REWARD = (
+    "model.reward_model_name",
+    "training.reward_",
+    "reward.custom_",
+    "reward.reward_",
+    "reward.use_",
+    "reward.human_logits",
+    "reward.human_feedback_weight",
+    *_FEEDBACK,
+)
+STAGES = {"sft": "sft", "reward": "reward_model"}
+"""Folders of the stages before RLHF, whose folder is the algorithm's name."""
+
+
+def check_stage_choice(
+    config: ModernRLHFConfig, stage: str, *, resume: bool, overwrite: bool
+) -> None:
+    """Refuse a stage that the configuration has not, and `overwrite` of what the stage builds on.
+
+    Raises:
+        ConfigError: naming the field or flag to change.
+    """
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other; give one")
+    earlier = []
+    if config.training.use_multi_stage:
+        earlier = ["sft", *(["reward"] if config.reward.use_custom_reward else [])]
+    if stage in STAGES and stage not in earlier:
+        off = "training.use_multi_stage" if not earlier else "reward.use_custom_reward"
+        raise ConfigError(
+            f"--stage {stage}: there is no such stage with {off} = false; set it to true"
+        )
+    first = earlier[0] if earlier else "rlhf"
+    if overwrite and stage not in ("all", first):
+        raise ConfigError(
+            f"--overwrite would remove the whole run, also what --stage {stage} builds on: leave one of "
+            "them out, or give another --output-dir"
+        )
+
+
+def stage_settings(config: ModernRLHFConfig, stage: str) -> dict[str, Any]:
+    """The fields that decide what `stage` (`sft`, `reward` or `rlhf`) makes, by `section.field`."""
+    fields = {
+        f"{section}.{name}": value
+        for section, values in config.to_dict().items()
+        if section in ("model", "training", "reward", "data")
+        for name, value in values.items()
+    }
+    if stage == "sft":
+        kept = {
+            name
+            for name in fields
+            if name.startswith(("model.", "data.", *_OF_SFT)) or name in _SHARED
+        }
+        kept = {name for name in kept if not name.startswith(_OF_REWARD)}
+    elif stage == "reward":
+        kept = {name for name in fields if name.startswith(_OF_REWARD)} | {"training.seed"}
+    else:
+        kept = {name for name in fields if not name.startswith((*_OF_SFT, *_OF_REWARD))}
+    return {name: fields[name] for name in sorted(kept - _FREE)}
+
+
+def check_settings(
+    artifacts: Artifacts, config: ModernRLHFConfig, *, algorithm: str, stage: str
+) -> None:
+    """Compare what lies in the folder with what this session (of `--stage stage`) would do.
+
+    Raises:
+        ConfigError: naming the stage, the fields that differ and the ways on.
+    """
+    folders = {**STAGES, "rlhf": algorithm}
+    for name, folder in folders.items():
+        check_stage(
+            artifacts, folder, stage_settings(config, name), reused=stage not in ("all", name)
+        )
+        if name == stage:
+            return
+
+
+def check_stage(
+    artifacts: Artifacts, folder: str, wanted: Mapping[str, Any], *, reused: bool = False
+) -> None:
+    """As `check_settings`, for one stage; `reused` says that it is only built upon."""
+    path = artifacts.stage(folder) / FILE
+    if not path.is_file():
+        return
+    made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    finished = (artifacts.stage(folder) / "stage.json").is_file()
+    names = made.keys() & wanted.keys()  # a newer version may know other fields
+    if reused:
+        names &= _POLICY
+    elif not finished:
+        names -= _LENGTHS
+    plain = json.loads(json.dumps(dict(wanted)))
+    other = sorted(name for name in names if made[name] != plain[name])
+    if other:
+        first = ", ".join(f"{n} = {made[n]!r} (now {plain[n]!r})" for n in other[:3])
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        raise ConfigError(
+            f"{artifacts.stage(folder)} was made with {first}{more}; give the same settings, another "
+            "--output-dir, or --overwrite to start again"
+        )
+
+
+def remember_settings(artifacts: Artifacts, folder: str, settings: Mapping[str, Any]) -> None:
+    """Write down what a stage that starts is made with."""
+    write_json(artifacts.stage(folder) / FILE, {"settings": dict(settings)}, SCHEMA)
+
+
+def evaluated(
+    artifacts: Artifacts,
+    config: ModernRLHFConfig,
+    *,
+    model: str,
+    kl_to: str | None,
+    items: Sequence[Prompt],
+) -> dict[str, str]:
+    """What an evaluation is of: the models (the reward model too), the items and the settings, hashed."""
+
+    def made(name: str | None) -> list[str | None]:
+        """A model's name; for one of this run its folder, with the record of how it was made."""
+        path = Path(name or "")
+        if name is None or not path.is_relative_to(artifacts.root):
+            return [name]
+        record = path.parent / "stage.json"
+        return [path.parent.name, record.read_text(encoding="utf-8") if record.is_file() else None]
+
+    learned = artifacts.final_model("reward_model")
+    training, evaluation = config.training, config.evaluation
+    return {
+        "models": digest([made(model), made(kl_to), made(str(learned))]),
+        "items": digest_of_prompts(items),
+        "settings": digest(
+            [
+                vars(config.reward),
+                vars(config.model),
+                training.seed,
+                training.max_prompt_tokens,
+                training.max_response_tokens,
+                training.stop_strings,
+                evaluation.bertscore_model,
+                evaluation.bootstrap_samples,
+            ]
+        ),
+    }
+
+
+def digest(values: Sequence[Any]) -> str:
+    """A short hash of plain values, to tell whether they are the same ones."""
+    return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:16]
+
+
+def digest_of_prompts(items: Sequence[Prompt]) -> str:
+    """A short hash of prompts with their references and tests."""
+    return digest(
+        [(p.prompt, p.reference, p.task.tests if p.task is not None else None) for p in items]
+    )

@@ -1,0 +1,255 @@
+"""The output folder: nothing in it is lost to bad input, nothing in it passes for another run's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modern_rlhf.config import ModernRLHFConfig
+from modern_rlhf.config.io import apply_overrides
+from modern_rlhf.errors import ConfigError, DataError, ModelError, OutputError, StopRequested
+from modern_rlhf.evaluation import known_evaluation
+from modern_rlhf.pipeline.artifacts import Artifacts
+from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
+from modern_rlhf.pipeline.settings import (
+    check_settings,
+    check_stage,
+    evaluated,
+    remember_settings,
+    stage_settings,
+)
+from modern_rlhf.records import Prompt
+
+
+def run(config: ModernRLHFConfig, **options: Any) -> Any:
+    return ModernRLHFPipeline(config, progress=False, **options).run_full_pipeline()
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def cut_weights(folder: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+def no_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+
+
+def no_end_token(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    del settings["eos_token"]
+    path.write_text(json.dumps(settings))
+
+
+def few_embeddings(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "vocab_size": 100}))
+
+
+BROKEN: list[tuple[Callable[[Path], None], str]] = [
+    (no_weights, "model.base_model_name: .* holds no weights"),
+    (cut_weights, "model.base_model_name: the weights of .* cannot be read"),
+    (no_tokenizer, "model.base_model_name: cannot load the tokenizer"),
+    (no_end_token, "has no end token"),
+    (few_embeddings, "gives id 258 and the model has 100 embeddings"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), BROKEN, ids=[d.__name__ for d, _ in BROKEN])
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_model_that_cannot_work_costs_no_earlier_result(
+    config: ModernRLHFConfig,
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    message: str,
+    dry: bool,
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model_folder, broken)
+    damage(broken)
+    out = Path(config.data.output_path)
+    out.mkdir()
+    (out / "training_results.json").write_text("earlier")
+    config = apply_overrides(config, [f"model.base_model_name={broken}"])
+    pipeline = ModernRLHFPipeline(config, progress=False, overwrite=True)
+    with pytest.raises(ModelError, match=message):
+        pipeline.dry_run() if dry else pipeline.run_full_pipeline()
+    assert [path.name for path in out.iterdir()] == ["training_results.json"]
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "message"),
+    [
+        ("model.reward_model_name=no/such-model", ModelError, "^model.reward_model_name: "),
+        ("trackers=nope", ConfigError, "tracker 'nope' is unknown"),
+        ("data.eval_data_path={}/unjudged.jsonl", DataError, "can be judged"),
+    ],
+)
+def test_other_bad_input_costs_no_earlier_result(
+    config: ModernRLHFConfig, tmp_path: Path, override: str, error: type[Exception], message: str
+) -> None:
+    rows = [json.loads(line) for line in (tmp_path / "eval.jsonl").read_text().splitlines()[:2]]
+    wrong = [{**row, "code": f"def {row['entry_point']}(x):\n    return None"} for row in rows]
+    (tmp_path / "unjudged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in wrong))
+    out = Path(config.data.output_path)
+    out.mkdir()
+    (out / "training_results.json").write_text("earlier")
+    with pytest.raises(error, match=message):
+        run(apply_overrides(config, [override.format(tmp_path)]), overwrite=True)
+    assert [path.name for path in out.iterdir()] == ["training_results.json"]
+
+
+def test_a_refused_folder_stays_refused(config: ModernRLHFConfig) -> None:
+    out = Path(config.data.output_path)
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    pipeline = ModernRLHFPipeline(config, progress=False)
+    for _ in range(2):
+        with pytest.raises(OutputError, match="not empty"):
+            pipeline.run_full_pipeline()
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+
+
+def test_a_loop_of_links_is_no_output_folder(config: ModernRLHFConfig, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OutputError, match="loop"):
+        run(apply_overrides(config, [f"data.output_path={tmp_path / 'loop'}"]))
+
+
+@pytest.mark.parametrize(
+    ("stage", "overwrite", "override", "message"),
+    [
+        ("sft", False, "training.use_multi_stage=false", "training.use_multi_stage = false"),
+        ("reward", False, "reward.use_custom_reward=false", "reward.use_custom_reward = false"),
+        ("reward", True, "tags=a", "--overwrite would remove the whole run"),
+        ("rlhf", True, "tags=a", "--overwrite would remove the whole run"),
+        ("evaluate", True, "training.use_multi_stage=false", "--overwrite would remove"),
+        ("rlhf", True, "training.use_multi_stage=false", None),
+        ("sft", True, "tags=a", None),
+    ],
+)
+def test_stages_that_cannot_be_asked_for(
+    config: ModernRLHFConfig, stage: str, overwrite: bool, override: str, message: str | None
+) -> None:
+    config = apply_overrides(config, [override])
+    if message is None:
+        ModernRLHFPipeline(config, stage=stage, overwrite=overwrite)
+        return
+    with pytest.raises(ConfigError, match=message):
+        ModernRLHFPipeline(config, stage=stage, overwrite=overwrite)
+
+
+class StopAtOnce:
+    requested = True
+
+
+def test_a_stop_during_evaluation_does_not_wait_for_its_end(config: ModernRLHFConfig) -> None:
+    config = apply_overrides(config, ["reward.use_custom_reward=false"])
+    with pytest.raises(StopRequested, match="during evaluation; --resume goes on"):
+        run(config, stage="evaluate", stop=StopAtOnce())
+    out = Path(config.data.output_path)
+    assert json.loads((out / "status.json").read_text())["state"] == "interrupted"
+    assert not (out / "evaluations" / "base.json").exists()
+
+
+def settled(config: ModernRLHFConfig, *stages: str) -> Artifacts:
+    """A folder in which `stages` have started with `config`."""
+    artifacts = Artifacts(Path(config.data.output_path))
+    for name, folder in (("sft", "sft"), ("reward", "reward_model"), ("rlhf", "ppo")):
+        if name in stages:
+            remember_settings(artifacts, folder, stage_settings(config, name))
+    return artifacts
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "field"),
+    [
+        ("all", "training.sft_learning_rate=1", "sft was made with training.sft_learning_rate"),
+        ("all", "reward.reward_epochs=9", "reward_model was made with reward.reward_epochs = 2"),
+        ("all", "training.ppo_clip_ratio=.1", "ppo was made with training.ppo_clip_ratio"),
+        ("rlhf", "training.learning_rate=1", "ppo was made with training.learning_rate"),
+        ("rlhf", "model.base_model_name=other", "sft was made with model.base_model_name"),
+        ("evaluate", "model.prompt_style=chat", "sft was made with model.prompt_style = 'plain'"),
+        ("rlhf", "training.sft_learning_rate=1", None),  # SFT is only built upon
+        ("evaluate", "data.eval_data_path=other.jsonl", None),
+        ("sft", "training.learning_rate=1", None),  # of a stage that is not touched
+        ("all", "training.save_steps=7", None),
+        ("all", "training.total_steps=70", None),  # not finished: it may become longer
+        ("all", "training.sft_epochs=70", None),
+        ("all", "evaluation.target_bleu=.1", None),
+        ("all", "hardware.threads=2", None),
+        ("all", "training.algorithm=reinforce", None),  # a folder of its own
+    ],
+)
+def test_what_a_later_session_may_change(
+    config: ModernRLHFConfig, stage: str, override: str, field: str | None
+) -> None:
+    artifacts = settled(config, "sft", "reward", "rlhf")
+    other = apply_overrides(config, [override])
+
+    def check() -> None:
+        check_settings(artifacts, other, algorithm=other.training.algorithm, stage=stage)
+
+    if field is None:
+        check()
+    else:
+        with pytest.raises(ConfigError, match=field):
+            check()
+
+
+def test_a_finished_stage_does_not_become_longer(config: ModernRLHFConfig) -> None:
+    artifacts = settled(config, "sft")
+    (artifacts.stage("sft") / "stage.json").write_text("{}")
+    longer = stage_settings(apply_overrides(config, ["training.sft_epochs=70"]), "sft")
+    with pytest.raises(ConfigError, match=r"training\.sft_epochs"):
+        check_stage(artifacts, "sft", longer)
+
+
+def test_every_field_decides_one_stage_or_is_named_as_free(config: ModernRLHFConfig) -> None:
+    """A field that joins the configuration belongs to RLHF unless it is sorted elsewhere."""
+    names = {
+        f"{section}.{name}"
+        for section in ("model", "training", "reward", "data")
+        for name in config.to_dict()[section]
+    }
+    covered: set[str] = set()
+    for stage in ("sft", "reward", "rlhf"):
+        covered |= set(stage_settings(config, stage))
+    free = names - covered
+    assert {"training.save_steps", "data.output_path"} <= free
+    assert not free & {"training.seed", "training.learning_rate", "data.train_data_path"}
+
+
+def test_an_evaluation_is_known_by_what_it_is_of(config: ModernRLHFConfig, tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path / "out")
+    model = artifacts.final_model("ppo")
+    artifacts.finish("ppo", {"seconds": 1})
+
+    def of(*, config: ModernRLHFConfig = config, text: str = "p", model: str = str(model)) -> Any:
+        return evaluated(artifacts, config, model=model, kl_to=None, items=[Prompt(text)])
+
+    first = of()
+    assert of() == first
+    others = [
+        of(text="q"),
+        of(model="builtin:tiny-code-lm"),
+        of(config=apply_overrides(config, ["training.max_response_tokens=13"])),
+    ]
+    artifacts.finish("ppo", {"seconds": 2})  # trained again
+    others.append(of())
+    path = tmp_path / "rlhf.json"
+    path.write_text(json.dumps({"of": first}))
+    assert all(other != first and known_evaluation(path, other) is None for other in others)
+    path.write_text("{")
+    assert known_evaluation(path, first) is None
