@@ -11,6 +11,12 @@ from modern_rlhf.config.fields import check_section, option
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.records import ASPECTS
 
+HEAD_WEIGHT_DECAY = 3.0
+"""MLP heads start as random functions, and with noisy labels what the data does not correct of that
+stays in the score: AdamW's decay takes it away. In a run of a few steps it does nothing, which is right
+too: there the random features are all that the heads have. A linear head has nothing the data would not
+correct. Figures: docs/log.d/reward_model.md."""
+
 
 @dataclass
 class RewardConfig:
@@ -43,6 +49,9 @@ class RewardConfig:
     reward_center_coef: float = option(0.0, "pulls the scores of a pair around 0", low=0.0)
     reward_epochs: int = option(5, "passes over cached features when the backbone is frozen", low=0)
     reward_batch_size: int = option(32, "pairs a step", low=1)
+    reward_weight_decay: float = option(
+        HEAD_WEIGHT_DECAY, "AdamW's, of MLP heads on a frozen backbone", low=0.0
+    )
     reward_max_length: int = option(512, "tokens of prompt + answer the reward model reads", low=8)
     use_human_logits: bool = option(True, "a head that predicts the five rating levels")
     human_logits_layer: str = option("last", "layer it reads", choices=("last", "second_last"))

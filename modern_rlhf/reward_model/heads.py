@@ -126,6 +126,7 @@ class RewardHeads(nn.Module):
         super().__init__()
         _check(names, kind, width, dropout, ensemble, human_logits, head_weights)
         self.names = tuple(names)
+        self.kind = kind
         self.hidden_size = hidden_size
         self.ensemble = ensemble
         self.human_layer = human_logits

@@ -23,6 +23,7 @@ from torch import nn
 
 from modern_rlhf.errors import DataError, ModelError
 from modern_rlhf.losses.reward import ordinal_expectation
+from modern_rlhf.models.adapters import add_adapters
 from modern_rlhf.models.loading import Backbone, disable_dropout, load_backbone
 from modern_rlhf.records import ASPECTS
 from modern_rlhf.reward_model.encoding import PairBatch, PairEncoder, TemplateName
@@ -145,22 +146,21 @@ class CustomRewardModel(nn.Module):
     def train(self, mode: bool = True) -> CustomRewardModel:
         """As `nn.Module.train`, but a frozen backbone stays in eval mode."""
         super().train(mode)
-        if self.settings.freeze_backbone:
+        if self.frozen:
             self.backbone.eval()
         return self
 
-    def add_lora(self, *, rank: int = 8, alpha: int = 16, targets: Any = "all-linear") -> None:
-        """Train low-rank adapters (`peft`) in the backbone instead of its weights. No dropout (D11).
+    def add_lora(
+        self, *, rank: int = 16, alpha: int = 32, targets: str = "all-linear", seed: int = 0
+    ) -> None:
+        """Train low-rank adapters in the backbone instead of its weights (`models.adapters`).
 
         Raises:
-            ModelError: the backbone has adapters already.
+            ModelError: the backbone has adapters already. ConfigError: no layer fits `targets`.
         """
-        from peft import LoraConfig, PeftModel, get_peft_model
-
-        if isinstance(self.backbone, PeftModel):
-            raise ModelError("the reward model's backbone has LoRA adapters already")
-        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets)
-        self.backbone = get_peft_model(self.backbone, config)
+        self.backbone = add_adapters(
+            self.backbone, rank=rank, alpha=alpha, targets=targets, seed=seed
+        )
 
     def encode_pairs(self, prompts: Sequence[str], responses: Sequence[str]) -> PairBatch:
         """B pairs as ids on the model's device: the one path of training and scoring (D39)."""

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from modern_rlhf.errors import ModelError, OutputError
+from modern_rlhf.models.adapters import has_adapters
 from modern_rlhf.models.loading import Backbone, load_backbone, load_tokenizer
 from modern_rlhf.utils.atomic import atomic_directory, write_json
 
@@ -48,14 +49,12 @@ def save(
         ModelError: `copy_backbone=False` for a backbone that is being trained.
         OutputError: `folder` holds something that is no reward model, or can't be written.
     """
-    from peft import PeftModel
-
     folder = Path(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise OutputError(f"{folder} holds other files and no reward model: choose another folder")
     copied = True if copy_backbone is None else copy_backbone
     backbone: Any = model.backbone
-    adapted = isinstance(backbone, PeftModel)
+    adapted = has_adapters(backbone)
     if not copied and not (adapted or model.frozen):
         raise ModelError(
             "copy_backbone=False stores a name, but this backbone has been trained: its weights must "

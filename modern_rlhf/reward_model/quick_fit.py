@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from modern_rlhf.config.reward import HEAD_WEIGHT_DECAY
 from modern_rlhf.reward_model.fit import (
     PairTargets,
     RatingTargets,
@@ -28,7 +29,7 @@ def fit_heads(
     epochs: int = 50,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
-    weight_decay: float = 0.01,
+    weight_decay: float | None = None,
     standardise: bool = True,
     generator: torch.Generator | None = None,
 ) -> list[float]:
@@ -37,6 +38,7 @@ def fit_heads(
     Args:
         pairs: targets of N pairs and the features (N, F) of the chosen and of the rejected answers.
         ratings: targets of M ratings and their features (M, F).
+        weight_decay: AdamW's; None is what `RewardTrainer` takes by default.
         standardise: set the feature statistics from these features first.
         generator: source of the permutations.
 
@@ -52,11 +54,13 @@ def fit_heads(
     if standardise:
         parts = [*(pairs[1:] if pairs else ()), *(ratings[1:] if ratings else ())]
         heads.set_feature_statistics(torch.cat(parts))
+    sizes = [len(data[0]) for data in (pairs, ratings) if data is not None]
+    steps = max(-(-size // batch_size) for size in sizes)
+    if weight_decay is None:
+        weight_decay = HEAD_WEIGHT_DECAY if heads.kind == "mlp" else 0.0
     optimizer = torch.optim.AdamW(
         heads.parameters(), lr=learning_rate, weight_decay=weight_decay, eps=1e-5
     )
-    sizes = [len(data[0]) for data in (pairs, ratings) if data is not None]
-    steps = max(-(-size // batch_size) for size in sizes)
     schedule = torch.optim.lr_scheduler.LambdaLR(  # annealed to 0 at the last step (D6)
         optimizer, lambda step: 1.0 - step / (epochs * steps)
     )

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from modern_rlhf.config.sections import ModelConfig, TrainingConfig
 from modern_rlhf.errors import ConfigError
+from modern_rlhf.models.adapters import add_adapters, has_adapters
 from modern_rlhf.models.loading import disable_dropout, load_causal_lm, load_tokenizer
 from modern_rlhf.rewards.base import Reward
+
+if TYPE_CHECKING:
+    from modern_rlhf.reward_model.model import CustomRewardModel
 
 SHORT_SEQUENCE = 256
 """Tokens up to which attention by plain matrix products beats the fused kernel on a CPU."""
@@ -91,25 +93,41 @@ def adapters_off(lm: Any) -> Any:
     return lm.disable_adapter() if hasattr(lm, "disable_adapter") else contextlib.nullcontext()
 
 
-def with_lora(model: Any, settings: ModelConfig, *, seed: int) -> Any:
-    """Wrap a model in LoRA adapters through `peft`; only they train.
+def with_lora(
+    model: Any,
+    settings: ModelConfig,
+    *,
+    seed: int,
+    task: str | None = "CAUSAL_LM",
+) -> Any:
+    """Wrap a model in LoRA adapters through `peft`; only they train (`models.adapters`).
 
     Raises:
-        ConfigError: `peft` is not installed.
+        ConfigError: `peft` is not installed, or no layer fits.
     """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ConfigError("model.use_lora needs the package peft: pip install peft") from error
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return get_peft_model(
-            model,
-            LoraConfig(
-                r=settings.lora_r,
-                lora_alpha=settings.lora_alpha,
-                lora_dropout=0.0,
-                target_modules=settings.lora_target_modules,
-                task_type="CAUSAL_LM",
-            ),
+    return add_adapters(
+        model,
+        rank=settings.lora_r,
+        alpha=settings.lora_alpha,
+        targets=settings.lora_target_modules,
+        seed=seed,
+        task=task,
+    )
+
+
+def adapt_backbone(model: CustomRewardModel, settings: ModelConfig, *, seed: int) -> None:
+    """Put LoRA adapters on a reward model's backbone where asked for.
+
+    A model that came with adapters keeps its own.
+
+    Raises:
+        ConfigError: the backbone is frozen, so adapters have nothing to stand in for.
+    """
+    if not settings.use_lora or has_adapters(model.backbone):
+        return
+    if model.settings.freeze_backbone:
+        raise ConfigError(
+            "model.use_lora trains adapters in place of the backbone's weights, and this reward model's "
+            "backbone is frozen: set reward.custom_reward_freeze_backbone=false (freeze_backbone=False)"
         )
+    model.backbone = with_lora(model.backbone, settings, seed=seed, task=None)

@@ -20,11 +20,10 @@ import torch
 from torch import Tensor
 
 from modern_rlhf.config.reward import RewardConfig
-from modern_rlhf.config.sections import TrainingConfig
-from modern_rlhf.data_loader.rows import pairs_from_rows
+from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.data_loader.rows import judgements_from_rows
 from modern_rlhf.data_loader.splits import split_by_group
-from modern_rlhf.errors import DataError
-from modern_rlhf.records import Rating
+from modern_rlhf.errors import ConfigError, DataError
 from modern_rlhf.reward_model.build import build_reward_model, loss_settings
 from modern_rlhf.reward_model.cache import FeatureCache
 from modern_rlhf.reward_model.evaluator import RewardModelEvaluator
@@ -36,6 +35,7 @@ from modern_rlhf.reward_model.fit import (
     rating_targets,
 )
 from modern_rlhf.reward_model.model import CustomRewardModel
+from modern_rlhf.trainer.inputs import adapt_backbone, recompute_activations
 from modern_rlhf.trainer.keeper import Keeper
 from modern_rlhf.trainer.loop import (
     EpochSampler,
@@ -44,6 +44,7 @@ from modern_rlhf.trainer.loop import (
     check_finite,
     linear_schedule,
     make_optimizer,
+    micro_batches,
     set_learning_rate,
 )
 from modern_rlhf.trainer.runtime import Evaluate, Runtime
@@ -56,32 +57,44 @@ class RewardTrainer:
 
     Args:
         model: the reward model, or the name of a backbone to build one on or of a saved one.
+        tokenizer: None; a reward model reads with its backbone's own.
+        train_data: rows as the other trainers take them: pairs, or ratings (with a `rating` of 1 to 5).
         pairs: `PreferencePair`s, dicts with prompt/chosen/rejected, or a `datasets.Dataset`.
-        ratings: `Rating`s. Either may be empty, not both.
-        config: the reward section (epochs over cached features, batch size, heads).
+        ratings: `Rating`s, or dicts with prompt/response/rating. Not all of these may be empty.
+        config: the reward section (epochs over cached features, batch size, heads), or a
+            `TrainingConfig` in place of `training`.
         training: seed, learning rates of heads and backbone, epochs when the backbone trains.
+        model_config: LoRA: adapters train in place of the backbone's weights.
         cache_folder: where features of a frozen backbone are kept; None keeps them in memory.
         validation_fraction: share of the questions held out for the report, with people's judgements.
 
     Raises:
-        DataError: nothing to train on.
+        DataError: nothing to train on. ConfigError: LoRA for a frozen backbone, or a tokenizer.
     """
 
     def __init__(
         self,
         model: CustomRewardModel | str,
+        tokenizer: None = None,
         *,
+        train_data: Any = (),
         pairs: Any = (),
-        ratings: Sequence[Rating] = (),
-        config: RewardConfig | None = None,
+        ratings: Any = (),
+        config: RewardConfig | TrainingConfig | None = None,
         training: TrainingConfig | None = None,
         runtime: Runtime | None = None,
+        model_config: ModelConfig | None = None,
         cache_folder: Path | None = None,
         validation_fraction: float = 0.2,
         evaluate: Evaluate | None = None,
     ) -> None:
+        if tokenizer is not None:
+            raise ConfigError("a reward model reads with its backbone's own tokenizer: give none")
+        if isinstance(config, TrainingConfig):
+            config, training = None, training or config
         self.config = config or RewardConfig()
         self.training = training = training or TrainingConfig()
+        pairs, ratings = judgements_from_rows(train_data, pairs, ratings)
         self.runtime = runtime = runtime or Runtime()
         generator = torch.Generator().manual_seed(training.seed)
         if isinstance(model, str):
@@ -92,8 +105,10 @@ class RewardTrainer:
                 device=runtime.device,
                 generator=generator,
             )
+        adapt_backbone(model, model_config or ModelConfig(), seed=training.seed)
+        if not model.frozen:
+            recompute_activations(model.backbone, training)
         self.model = model.to(runtime.device)
-        pairs = pairs_from_rows(pairs) if len(pairs) else []
         if not pairs and not ratings:
             raise DataError(
                 "the reward model has nothing to learn from: no preference pair and no rating; set "
@@ -132,6 +147,8 @@ class RewardTrainer:
         if self.backbone_parts:
             groups.append((self.backbone_parts, training.reward_backbone_learning_rate))
         self.optimizer = make_optimizer(groups, training)
+        if model.frozen and model.heads.kind == "mlp":
+            self.optimizer.param_groups[0]["weight_decay"] = self.config.reward_weight_decay
         self.keeper = Keeper(
             stage="reward",
             training=training,
@@ -225,44 +242,65 @@ class RewardTrainer:
             self.features[name] = torch.cat(processes.gather(found)).to(self.runtime.device)
         self.model.heads.set_feature_statistics(torch.cat(list(self.features.values())))
 
-    def _output(self, part: str, rows: Sequence[int], prompts: list[str], texts: list[str]) -> Any:
-        """Head outputs of the given rows, and how many tokens the backbone read for them."""
+    def _features(
+        self, parts: Mapping[str, tuple[list[str], list[str]]], rows: Sequence[int]
+    ) -> tuple[list[Tensor], int]:
+        """Features (B, F) of the given rows of each part, and how many tokens the backbone read.
+
+        A trained backbone reads all parts together, in batches of similar length: the heads, and so the
+        loss, see the whole optimiser batch whatever that split.
+        """
+        device = self.runtime.device
         if self.model.frozen:
-            return self.model.heads(self.features[part][list(rows)].to(self.runtime.device)), 0
+            return [self.features[name][list(rows)].to(device) for name in parts], 0
         mine = self.runtime.shared_rows(rows)
-        batch = self.model.encode_pairs([prompts[i] for i in mine], [texts[i] for i in mine])
-        with self.runtime.autocast():
-            features = self.model.features(batch)
+        encoded = self.model.encoder.rows(
+            [prompts[i] for prompts, _ in parts.values() for i in mine],
+            [texts[i] for _, texts in parts.values() for i in mine],
+        )
+        lengths = [len(row.ids) for row in encoded]
+        groups = micro_batches(
+            range(len(encoded)), lengths, max_tokens=self.training.tokens_per_micro_batch
+        )
+        found = [torch.zeros(0, self.model.heads.feature_size, device=device)]
+        for group in groups:
+            batch = self.model.encoder.collate([encoded[i] for i in group]).to(self.model.device)
+            with self.runtime.autocast():
+                found.append(self.model.features(batch))
+        back = torch.tensor([i for group in groups for i in group], dtype=torch.long).argsort()
+        own = torch.cat(found)[back].unflatten(0, (len(parts), len(mine)))
         # The others' rows come without gradient: each process has that of its own, and they add up.
-        gathered = self.runtime.processes.gather(features.detach().cpu())
-        gathered = [part.to(features.device) for part in gathered]
-        gathered[self.runtime.processes.rank] = features
-        read = int(self.runtime.processes.sum(batch.lengths.sum()))
-        return self.model.heads(torch.cat(gathered)), read
+        processes = self.runtime.processes
+        gathered = [part.to(device) for part in processes.gather(own.detach().cpu())]
+        gathered[processes.rank] = own
+        return list(torch.cat(gathered, dim=1)), int(processes.sum(torch.tensor(sum(lengths))))
 
     def _pair_step(self, rows: Sequence[int], sums: MetricSums) -> int:
         targets = self.pair_targets
-        chosen, read = self._output("chosen", rows, targets.prompts, targets.chosen)
-        rejected, more = self._output("rejected", rows, targets.prompts, targets.rejected)
+        sides = {
+            "chosen": (targets.prompts, targets.chosen),
+            "rejected": (targets.prompts, targets.rejected),
+        }
+        (chosen, rejected), read = self._features(sides, rows)
         index = torch.tensor(rows)
         loss, metrics = pair_loss(
-            chosen,
-            rejected,
+            self.model.heads(chosen),
+            self.model.heads(rejected),
             margins=targets.margins[index].to(self.runtime.device),
             weights=targets.weights[index].to(self.runtime.device),
             settings=self.plan,
         )
         self.runtime.backward(loss)
         sums.add({"loss": loss, **metrics})
-        return read + more
+        return read
 
     def _rating_step(self, rows: Sequence[int], sums: MetricSums) -> int:
         targets, device = self.rating_targets, self.runtime.device
         assert targets is not None
-        output, read = self._output("rated", rows, targets.prompts, targets.responses)
+        (rated,), read = self._features({"rated": (targets.prompts, targets.responses)}, rows)
         index = torch.tensor(rows)
         loss, metrics = rating_loss(
-            output,
+            self.model.heads(rated),
             values=targets.values[index].to(device),
             weights=targets.weights[index].to(device),
             overall=targets.overall[index].to(device),

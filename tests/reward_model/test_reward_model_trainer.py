@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
+import random
+import string
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from reward_model_backbones import HIDDEN
 
-from modern_rlhf.config.reward import RewardConfig
+from modern_rlhf.config.reward import HEAD_WEIGHT_DECAY, RewardConfig
 from modern_rlhf.config.sections import TrainingConfig
-from modern_rlhf.data_loader.preferences import load_preferences
 from modern_rlhf.feedback.store import load_feedback
-from modern_rlhf.models.loading import Backbone
+from modern_rlhf.models.loading import Backbone, load_backbone
 from modern_rlhf.records import PreferencePair, Rating
 from modern_rlhf.reward_model.build import build_reward_model
 from modern_rlhf.reward_model.model import CustomRewardModel
@@ -74,11 +77,10 @@ def test_ratings_alone_train(decoder: Backbone) -> None:
     assert trainer.evaluate()["rating_correlation"]["score"]["pearson"] > 0.95
 
 
-def test_the_recipe_of_chosen_rejected_files(
-    make_backbone: Callable[..., Backbone], tmp_path: Path
+def test_the_documented_recipe_of_chosen_rejected_files(
+    repository: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HelpSteer2_binarized: message lists, a decoder as classifier with one linear head, all of it
-    trained, 80% of the prompts, at most 256 tokens."""
+    """`examples/reward_helpsteer2.py` on message lists, as HelpSteer2_binarized has them."""
     path = tmp_path / "pairs.jsonl"
 
     def turns(n: int, answer: str) -> list[dict[str, str]]:
@@ -86,27 +88,87 @@ def test_the_recipe_of_chosen_rejected_files(
         return [asked, {"role": "assistant", "content": answer}]
 
     rows = [
-        {"chosen": turns(n, f"{GOOD} {n}"), "rejected": turns(n, f"{BAD} {n}")} for n in range(60)
+        {"chosen": turns(n, f"{GOOD} {i}"), "rejected": turns(n, f"{BAD} {i}")}
+        for n in range(60)
+        for i in range(2)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pairs = load_preferences(str(path)).items
-    assert pairs[0].prompt == "question 0" and pairs[0].chosen == f"{GOOD} 0"
-    model = frozen(
-        make_backbone("decoder"), heads=("preference",), head_kind="linear",
-        freeze_backbone=False, max_length=256,
-    )  # fmt: skip
-    before = [p.detach().clone() for p in model.backbone.parameters()]
-    training = dataclasses.replace(TRAINING, reward_backbone_learning_rate=2e-3)
-    trainer = RewardTrainer(model, pairs=pairs, config=CONFIG, training=training)
-    rates = [(len(group["params"]), group["peak_lr"]) for group in trainer.optimizer.param_groups]
-    assert rates == [(2, 5e-3), (len(before), 2e-3)]  # the heads', the backbone's
-    assert 4 <= len(trainer.validation_pairs) <= 20
-    trainer.train()
-    moved = [
-        not torch.equal(a, b) for a, b in zip(before, model.backbone.parameters(), strict=True)
-    ]
-    assert all(moved)
+    file = repository / "examples" / "reward_helpsteer2.py"
+    spec = importlib.util.spec_from_file_location("example_helpsteer2", file)
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.SMOLLM2 == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    faster = {"reward_modeling_epochs": 6, "reward_backbone_learning_rate": 2e-3}
+    monkeypatch.setattr(script, "TRAINING", dataclasses.replace(script.TRAINING, **faster))
+    trainer = script.main(str(path), str(tiny_model_folder), str(tmp_path / "saved"))
+
+    settings = trainer.model.settings  # a sequence classifier: one linear head on the last token
+    assert (settings.heads, settings.head_kind, settings.pooling) == (
+        ("preference",),
+        "linear",
+        "last",
+    )
+    assert (settings.max_length, settings.ensemble, settings.human_logits) == (256, 1, False)
+    original = load_backbone(str(tiny_model_folder)).model.state_dict()
+    trained = trainer.model.backbone.state_dict()
+    assert all(not torch.equal(original[name], trained[name]) for name in original)
+    # 80/20 by prompt: both rows of a question are on one side.
+    train, held_out = (
+        {p.prompt for p in part} for part in (trainer.train_pairs, trainer.validation_pairs)
+    )
+    assert not train & held_out and len(train | held_out) == 60 and 5 <= len(held_out) <= 19
     assert trainer.evaluate()["accuracy"]["value"] > 0.9
+    saved = CustomRewardModel.from_pretrained(tmp_path / "saved")
+    pair = trainer.validation_pairs[0]
+    good, bad = saved.score([pair.prompt] * 2, [pair.chosen, pair.rejected])
+    assert good > bad
+
+
+def test_mlp_heads_on_a_frozen_backbone_decay_and_others_do_not(
+    make_backbone: Callable[..., Backbone],
+) -> None:
+    pairs = [PreferencePair(f"q{n}", GOOD, BAD) for n in range(40)]
+
+    def decays(**settings: object) -> list[float]:
+        model = frozen(make_backbone("decoder"), **settings)
+        trainer = RewardTrainer(model, pairs=pairs, config=CONFIG, training=TRAINING)
+        return [group["weight_decay"] for group in trainer.optimizer.param_groups]
+
+    assert decays() == [CONFIG.reward_weight_decay] == [HEAD_WEIGHT_DECAY]
+    assert decays(freeze_backbone=False) == [0.0, 0.0]
+    assert decays(head_kind="linear") == [0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fifth_of_the_labels_may_be_wrong(
+    make_backbone: Callable[..., Backbone], seed: int
+) -> None:
+    """MLP heads with every setting at its default, on labels that a linear rule gave and noise spoilt."""
+    draw = random.Random(seed)
+    texts = ["".join(draw.choices(string.ascii_letters, k=8)) for _ in range(12_000)]
+    model = CustomRewardModel(
+        make_backbone("decoder"), ("preference",), pooling="mean",
+        generator=torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    features, _ = model.pooled(["q"] * len(texts), texts)
+    features = (features - features.mean(0)) / features.std(0)
+    worth = (features @ torch.randn(HIDDEN, generator=torch.Generator().manual_seed(seed))).tolist()
+    pairs = []
+    for i in range(0, 10_000, 2):
+        better, worse = sorted((i, i + 1), key=lambda k: -worth[k])
+        if draw.random() < 0.2:
+            better, worse = worse, better
+        pairs.append(PreferencePair("q", texts[better], texts[worse], group_id=str(i)))
+    RewardTrainer(model, pairs=pairs, training=TrainingConfig(seed=seed, save_steps=0)).train()
+    scores = model.score(["q"] * 2000, texts[10_000:])
+    right = sum(
+        (scores[k] > scores[k + 1]) == (worth[10_000 + k] > worth[10_001 + k])
+        for k in range(0, 2000, 2)
+    )
+    # On labels of which a fifth is swapped it would be right in 0.2 + 0.6 of these; Bayes 0.8.
+    assert 0.2 + 0.6 * right / 1000 > 0.8 - 0.05
 
 
 def test_synthetic_judgements_teach_and_validate_only_where_there_are_no_others(
