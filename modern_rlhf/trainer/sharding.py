@@ -25,6 +25,14 @@ from modern_rlhf.errors import ConfigError
 LOGGER = logging.getLogger(__name__)
 
 
+RESHARD = ("FSDP_RESHARD_AFTER_FORWARD", "true")
+"""What says whether weights are cut again between a forward and its backward pass, and its default."""
+
+
+def _asked(name: str, default: str) -> bool:
+    return os.environ.get(name, default).lower() in ("true", "1")
+
+
 def zero_as_fsdp(environment: MutableMapping[str, str]) -> None:
     """Say in FSDP 2's words what a launch asks of DeepSpeed, before `accelerate` reads it.
 
@@ -103,13 +111,10 @@ def shard(accelerator: Accelerator, module: nn.Module) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
 
-    def asked(name: str, default: str) -> bool:
-        return os.environ.get(name, default).lower() in ("true", "1")
-
-    offload = asked("FSDP_OFFLOAD_PARAMS", "false")
+    offload = _asked("FSDP_OFFLOAD_PARAMS", "false")
     options: dict[str, Any] = {
         "mesh": init_device_mesh(accelerator.device.type, (accelerator.num_processes,)),
-        "reshard_after_forward": asked("FSDP_RESHARD_AFTER_FORWARD", "true"),
+        "reshard_after_forward": _asked(*RESHARD),
         "offload_policy": CPUOffloadPolicy() if offload else OffloadPolicy(),
     }
     layers = {
@@ -142,7 +147,7 @@ def gathered(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for unit in units:
-            unit.set_reshard_after_forward(True, recurse=False)
+            unit.set_reshard_after_forward(_asked(*RESHARD), recurse=False)
             unit.reshard()
 
 

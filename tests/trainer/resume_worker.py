@@ -183,6 +183,12 @@ def train(arguments: list[str]) -> None:
             timer.daemon = True
             timer.start()
         trainer.train()
+        if (
+            "--zero" in arguments
+        ):  # stage 2: sampling in between must not change how weights are cut
+            units = [m for m in policy.modules() if hasattr(m, "set_reshard_after_forward")]
+            groups = [unit._get_fsdp_state()._fsdp_param_group for unit in units]
+            assert groups and not any(g._reshard_after_forward for g in groups if g)
         if "--lora" in arguments:
             trainer.save_model(folder)
     (folder / "finished").touch()
