@@ -22,12 +22,13 @@ STATIC = {
 }
 """The two files the page asks for, by name: media type and path."""
 
+# (stored value, shown sign, words). Signs, not numbers: the keys that choose them are 1 to 5.
 _LEVELS = (
-    (-2, "not at all"),
-    (-1, "rather not"),
-    (0, "neutral"),
-    (1, "rather"),
-    (2, "fully"),
+    (-2, "\u2212\u2212", "not at all"),
+    (-1, "\u2212", "rather not"),
+    (0, "0", "neutral"),
+    (1, "+", "rather"),
+    (2, "++", "fully"),
 )
 _PREFERENCES = (
     (-2, "A is much better"),
@@ -36,7 +37,18 @@ _PREFERENCES = (
     (1, "B is better"),
     (2, "B is much better"),
 )
-_STARS = ((1, "very poor"), (2, "poor"), (3, "fair"), (4, "good"), (5, "excellent"))
+_STARS = (
+    (1, "1", "very poor"),
+    (2, "2", "poor"),
+    (3, "3", "fair"),
+    (4, "4", "good"),
+    (5, "5", "excellent"),
+)
+_TASK: dict[Mode, str] = {
+    "compare": "You will see a question with two answers, and say of each how consistent, correct and "
+    "useful it is, and which of the two is better.",
+    "single": "You will see a question with an answer, and rate it from 1 to 5.",
+}
 _MEANING = {
     "consistent": "fits the question",
     "correct": "does what it should",
@@ -44,18 +56,19 @@ _MEANING = {
 }
 
 
-def name_page(message: str = "") -> str:
-    """The first page: who is rating?"""
+def name_page(mode: Mode, message: str = "") -> str:
+    """The first page: what is to be done, and who is rating?"""
     return _page(
         "Rate answers",
-        f"""<h1>Rate answers</h1>
+        f"""<div class="narrow"><h1>Rate answers</h1>
+<p>{_TASK[mode]} Each rating is stored when you save it: stop and come back whenever you like.</p>
 {_alert(message)}
-<form method="post" action="/start" class="card narrow">
+<form method="post" action="/start" class="card">
 <label for="name">Your name</label>
 <input id="name" name="name" required maxlength="{MAX_NAME}" autocomplete="name" autofocus>
 <p class="hint">It is stored with your ratings, so that agreement between raters can be measured.</p>
 <button class="primary">Begin</button>
-</form>""",
+</form></div>""",
     )
 
 
@@ -79,13 +92,14 @@ def rating_page(
     """
     head = _header(view)
     if view.entry is None:
-        body = "<h2>Thank you, there is nothing left for you to rate.</h2>"
+        body = """<section class="card"><h2>Thank you, there is nothing left for you to rate.</h2>
+<p>Everything you saved is stored; you can close this page.</p></section>"""
         return _page("All done", f"{head}{body}{_form(view, _buttons(view, done=True))}")
     answers = view.entry.answers if typed is None else typed
     parts = _comparison if mode == "compare" else _single
     comment = html.escape(answers.get("comment", ""))
     inner = f"""{parts(view.entry, answers)}
-<div class="card">
+<div class="card comment">
 <label for="comment">Comment <span class="hint">(optional)</span></label>
 <textarea id="comment" name="comment" rows="2" maxlength="{MAX_COMMENT}">{comment}</textarea>
 </div>
@@ -105,20 +119,17 @@ def rating_page(
 def _comparison(entry: Entry, answers: dict[str, str]) -> str:
     left, right = entry.shown
     slider = html.escape(answers.get("comparison_slider", "0"), quote=True)
-    ticks = "".join(f'<option value="{v}" label="{text}"></option>' for v, text in _PREFERENCES)
+    ticks = "".join(f"<span>{text}</span>" for _, text in _PREFERENCES)
     return f"""<div class="sides">
 {_side("A", "L", left, answers)}
 {_side("B", "R", right, answers)}
 </div>
 <div class="card preference">
-<label for="slider">Which answer is better?</label>
-<div class="slider"><span aria-hidden="true">A</span>
-<input type="range" id="slider" name="comparison_slider" min="-2" max="2" step="1" value="{slider}"
- list="ticks" aria-describedby="slider-hint">
-<span aria-hidden="true">B</span></div>
-<datalist id="ticks">{ticks}</datalist>
-<output for="slider" id="slider-text"></output>
-<p class="hint" id="slider-hint">From A is much better (-2) over equal (0) to B is much better (2).</p>
+<label for="slider">Which answer is better?</label> <output for="slider" id="slider-text"></output>
+<div class="slider"><input type="range" id="slider" name="comparison_slider" min="-2" max="2" step="1"
+ value="{slider}" aria-describedby="slider-hint">
+<div class="ticks" aria-hidden="true">{ticks}</div></div>
+<p class="spoken" id="slider-hint">From -2, A is much better, over 0, equal, to 2, B is much better.</p>
 </div>"""
 
 
@@ -160,7 +171,7 @@ def _scale(
     name: str,
     title: str,
     meaning: str,
-    levels: tuple[tuple[int, str], ...],
+    levels: tuple[tuple[int, str, str], ...],
     chosen: str | None,
     *,
     spoken: str = "",
@@ -168,13 +179,13 @@ def _scale(
     options = "".join(
         f'<label title="{text}"><input type="radio" name="{name}" value="{value}" required'
         f"{' checked' if chosen == str(value) else ''}>"
-        f'<span aria-hidden="true">{value}</span><span class="spoken">{value}, {text}</span></label>'
-        for value, text in levels
+        f'<span aria-hidden="true">{sign}</span><span class="spoken">{value}, {text}</span></label>'
+        for value, sign, text in levels
     )
     hint = f' <span class="hint">{meaning}</span>' if meaning else ""
     return f"""<fieldset class="scale"><legend><span class="spoken">{spoken}</span>{title}{hint}</legend>
-<div class="levels"><span class="end" aria-hidden="true">{levels[0][1]}</span>{options}
-<span class="end" aria-hidden="true">{levels[-1][1]}</span></div></fieldset>"""
+<div class="levels"><span class="end" aria-hidden="true">{levels[0][2]}</span>{options}
+<span class="end" aria-hidden="true">{levels[-1][2]}</span></div></fieldset>"""
 
 
 def _header(view: View) -> str:
@@ -216,7 +227,7 @@ def _button(action: str, text: str, key: str, *, primary: bool = False) -> str:
 
 
 def _help(mode: Mode) -> str:
-    rows = [("1 to 5", "choose a level on the current scale and go to the next")]
+    rows = [("1 to 5", "choose the first to the fifth level of the current scale, go to the next")]
     if mode == "compare":
         rows.append(("[ and ]", "move the slider towards A or B"))
     rows += [

@@ -45,6 +45,10 @@ _FORM = "application/x-www-form-urlencoded"
 Endpoint = Callable[[Any], Awaitable[Any]]
 
 
+def _say(text: str) -> None:
+    print(text, flush=True)  # the address must be there at once in a log too
+
+
 def serve(
     answers_path: str,
     folder: str | os.PathLike[str],
@@ -54,7 +58,7 @@ def serve(
     mode: Mode = "compare",
     raters_per_item: int = 2,
     seed: int = 0,
-    announce: Callable[[str], None] = print,
+    announce: Callable[[str], None] = _say,
 ) -> None:
     """Serve the rating page until interrupted; ratings go to `folder`, one file each.
 
@@ -136,14 +140,14 @@ def build_app(room: RatingRoom, *, host: str, port: int) -> Any:
         return RedirectResponse("/rate", 303)
 
     async def start_page(request: Any) -> Any:
-        return onward() if room.knows(_session_id(request)) else page(name_page())
+        return onward() if room.knows(_session_id(request)) else page(name_page(room.mode))
 
     async def start(request: Any) -> Any:
         fields = await _fields(request)
         try:
             session_id = room.enter(fields.get("name", ""))
         except Refused as refused:
-            return page(name_page(str(refused)), refused.status)
+            return page(name_page(room.mode, str(refused)), refused.status)
         response = onward()
         response.set_cookie(COOKIE, session_id, httponly=True, samesite="strict", path="/")
         return response

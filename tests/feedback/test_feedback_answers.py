@@ -130,7 +130,7 @@ def test_left_and_right_are_a_fair_coin():
     assert sampler.swapped(key, "ann") == sampler.swapped(key, "ann")
 
 
-@given(st.text(alphabet="<>&'\"#\n\\abf()@0123. é\u202e", max_size=60))
+@given(st.text(alphabet="<>&'\"#\n\\abf()@0123. é\u202e`~", max_size=60))
 @settings(deadline=None, max_examples=300)
 def test_highlighting_changes_no_character_and_lets_no_markup_through(source):
     marked = highlight(source)
@@ -149,10 +149,23 @@ def test_highlighting_knows_python():
     assert '<span class="number">0x1F</span>' in marked
 
 
+def test_highlighting_leaves_prose_around_fences_plain():
+    source = "It is for you:\n```python\nfor x in y: pass\n```\nand `x` is it\n~~~bash\nfor f in *\n~~~\n"
+    marked = highlight(source)
+    assert marked.count('<span class="keyword">for</span>') == 1  # the one in the Python block
+    assert '<span class="keyword">is</span>' not in marked
+    assert marked.count('<span class="fence">') == 4
+    assert '<span class="prose">It is for you:\n</span>' in marked and "`x` is it" in marked
+    # A fence that is never closed, and one inside a block of another kind.
+    assert '<span class="keyword">pass</span>' in highlight("so:\n```\npass")
+    assert highlight("````\n```\npass\n````\npass").count("keyword") == 1
+
+
 def test_highlighting_is_linear_on_hostile_text():
     import time
 
     start = time.process_time()
-    for text in ('"' * 50_000, "'''" + "\\" * 50_000, "a" * 50_000, "0_" * 25_000, "@" * 50_000):
+    for text in ('"' * 50_000, "'''" + "\\" * 50_000, "a" * 50_000, "0_" * 25_000, "@" * 50_000,
+                 "`" * 50_000, "~" * 50_000 + "`", "```" + "a" * 50_000 + "`", "```\n" * 20_000):  # fmt: skip
         highlight(text)
     assert time.process_time() - start < 5

@@ -49,15 +49,12 @@ def browser():
 
 @pytest.fixture
 def serving(tmp_path):
-    """A server in a process of its own: (its address, the folder of ratings)."""
+    """`modern-rlhf rate` in a process of its own: (its address, the folder of ratings)."""
     answers, folder = tmp_path / "answers.jsonl", tmp_path / "ratings"
     answers.write_text("".join(json.dumps(row) + "\n" for row in ANSWERS))
-    code = (
-        "import sys; from modern_rlhf.feedback.server import serve\n"
-        "serve(sys.argv[1], sys.argv[2], port=0, announce=lambda text: print(text, flush=True))"
-    )
+    command = ["rate", "--answers", str(answers), "--folder", str(folder), "--port", "0"]
     server = subprocess.Popen(
-        [sys.executable, "-c", code, str(answers), str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "modern_rlhf", *command], stdout=subprocess.PIPE, text=True
     )
     line = server.stdout.readline()
     yield re.search(r"http://[\d.:]+/", line)[0], folder

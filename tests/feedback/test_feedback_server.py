@@ -156,7 +156,7 @@ def test_going_back_shows_the_answers_and_saving_replaces_them(app, folder):
     rater.act("save", **full(correct_L="2", comparison_slider="-1", comment="first"))
     rater.act("back")
     assert re.search(r'name="correct_L" value="2" required checked', rater.page)
-    assert 'value="-1"\n list' in rater.page and ">first</textarea>" in rater.page
+    assert 'value="-1" aria-describedby' in rater.page and ">first</textarea>" in rater.page
     rater.act("save", **full(correct_L="-2", comment="second"))
     (form,) = [form for _, form in load_forms(folder)]
     assert (form.left_scores["correct"], form.comment) == (-2, "second")
