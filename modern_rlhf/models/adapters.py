@@ -50,5 +50,9 @@ def add_adapters(
 
 
 def has_adapters(model: Any) -> bool:
-    """Whether `model` came out of `peft`."""
-    return hasattr(model, "peft_config")
+    """Whether `model` is one that `peft` wrapped.
+
+    The model inside, whose layers have the adapters in them, is not: it has `peft_config` too, but is used
+    as it is.
+    """
+    return hasattr(model, "peft_config") and hasattr(model, "get_base_model")

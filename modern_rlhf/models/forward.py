@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modern_rlhf.models.adapters import has_adapters
 from modern_rlhf.ops.log_probs import log_probs_from_logits, response_log_probs
 
 
@@ -81,7 +82,7 @@ def position_ids(attention_mask: Tensor) -> Tensor:
 
 def trunk_of(model: Any) -> nn.Module:
     """The model without its head, with any LoRA adapters still active inside it."""
-    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    inner = model.get_base_model() if has_adapters(model) else model
     return getattr(inner, inner.base_model_prefix)
 
 

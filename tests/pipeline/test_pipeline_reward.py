@@ -14,6 +14,7 @@ from modern_rlhf.config import ModernRLHFConfig
 from modern_rlhf.config.io import apply_overrides
 from modern_rlhf.errors import ConfigError, DataError, ModelError
 from modern_rlhf.feedback.store import load_feedback
+from modern_rlhf.models.adapters import has_adapters
 from modern_rlhf.pipeline.artifacts import Artifacts
 from modern_rlhf.pipeline.data import load_run_data
 from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
@@ -105,6 +106,26 @@ def test_a_saved_reward_model_is_used_as_it_is(config: ModernRLHFConfig, tmp_pat
     again = CustomRewardModel.from_pretrained(other / "reward_model" / "final_model")
     assert again.score_heads(["p"], ["r"]) == raw  # not trained, only calibrated
     assert evaluation(other / "reward_model")["rating_correlation"]["score"]["n"] == 24
+
+
+def test_lora_is_the_reward_models_too_where_its_backbone_trains(
+    config: ModernRLHFConfig, tmp_path: Path
+) -> None:
+    lora = ["model.use_lora=true", "model.lora_r=2", "training.sft_epochs=1"]
+    run(config, "sft", *lora)
+    run(config, "reward", *lora)
+    first = Path(config.data.output_path)
+    model = CustomRewardModel.from_pretrained(first / "reward_model" / "final_model")
+    assert model.frozen and not has_adapters(model.backbone)
+    assert "adapters are the policy's alone" in (first / "training.log").read_text()
+
+    other = tmp_path / "other"
+    shutil.copytree(first / "sft", other / "sft")
+    trained = ["reward.custom_reward_freeze_backbone=false", f"data.output_path={other}"]
+    run(config, "reward", *lora, *trained)
+    folder = other / "reward_model" / "final_model"
+    model = CustomRewardModel.from_pretrained(folder)
+    assert has_adapters(model.backbone) and (folder / "adapter").is_dir()
 
 
 def test_the_configured_components_make_the_reward(
