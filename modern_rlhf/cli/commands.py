@@ -89,6 +89,8 @@ def _generate(args: argparse.Namespace) -> int:
         raise ConfigError(
             "give prompts as words after the flags, or --prompts-file, one of the two"
         )
+    if not all(prompt.strip() for prompt in args.prompts):
+        raise ConfigError("a prompt is empty: give what to answer in quotes")
     from modern_rlhf.cli.models import generate_command
     from modern_rlhf.data_loader.prompts import load_prompts
 

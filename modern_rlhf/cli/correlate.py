@@ -10,6 +10,7 @@ prints and, where asked, writes JSON, CSV and a plot; the arithmetic is there.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,12 +31,20 @@ METRICS = (
     "sentence_bleu",
     "chrf",
     "rouge",
+    "rouge1",
+    "rouge2",
     "codebleu",
+    "codebleu_package",
     "ruby",
     "bertscore",
+    "embedding_similarity",
     "exact_match",
     "syntax_valid",
+    "complexity",
+    "style",
+    "safety",
 )
+"""Every metric of a single answer that needs no tests."""
 
 
 @dataclass
@@ -74,7 +83,8 @@ def read_graded(path: str) -> GradedAnswers:
         if not isinstance(row, dict):
             raise DataError(f"{where}: expected an object, not {type(row).__name__}")
         grade = _field(row, GRADE, where)
-        if isinstance(grade, bool) or not isinstance(grade, int | float):
+        number = isinstance(grade, int | float) and not isinstance(grade, bool)
+        if not number or not math.isfinite(grade):
             raise DataError(f"{where}: the grade {grade!r} is not a number")
         references = _field(row, REFERENCES, where, default=[])
         found.predictions.append(str(_field(row, PREDICTION, where)))

@@ -31,7 +31,7 @@ from modern_rlhf.rewards.execution import make_executor
 from modern_rlhf.sandbox.executor import SandboxExecutor
 from modern_rlhf.sandbox.remembered import check_prompts
 from modern_rlhf.trainer.runtime import Runtime
-from modern_rlhf.utils.atomic import write_bytes, write_json, write_text
+from modern_rlhf.utils.atomic import output_error, write_bytes, write_json, write_text
 from modern_rlhf.utils.device import resolve_device
 from modern_rlhf.utils.paths import resolve_path
 
@@ -70,7 +70,10 @@ def evaluate_command(
     """
     items = load_evaluation_set(resolve_path(data), max_items=max_items, seed=settings.seed)
     folder = Path(output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(error, folder) from error
     choice = resolve_device(HardwareConfig(device=device, require_cuda=False), explicit=True)
     runtime = Runtime(device=choice.device, dtype=choice.dtype)
     found: dict[str, PolicyEvaluation] = {}

@@ -14,8 +14,13 @@ from typing import Any
 from modern_rlhf.config.sections import HardwareConfig
 from modern_rlhf.data_loader.encoding import encode_prompts
 from modern_rlhf.data_loader.prompts import load_prompts
-from modern_rlhf.errors import DataError
-from modern_rlhf.models.loading import context_length, load_causal_lm, load_tokenizer
+from modern_rlhf.errors import ConfigError, DataError
+from modern_rlhf.models.loading import (
+    context_length,
+    load_causal_lm,
+    load_model_config,
+    load_tokenizer,
+)
 from modern_rlhf.rollout.collect import decode_response
 from modern_rlhf.rollout.engine import HuggingFaceEngine
 from modern_rlhf.trainer.inputs import stop_ids
@@ -136,14 +141,21 @@ def _answers(
     import torch
 
     runtime = _runtime(device)
-    lm, tokenizer = load_causal_lm(model, device=runtime.device), load_tokenizer(model)
-    limit = context_length(lm, tokenizer) - max_new_tokens
-    encoded = encode_prompts(tokenizer, prompts, max_length=max(1, limit))
+    tokenizer = load_tokenizer(model)
+    context = context_length(load_model_config(model), tokenizer)
+    limit = context - max_new_tokens
+    if limit < 1:
+        raise ConfigError(
+            f"--max-new-tokens {max_new_tokens} leaves no room for a prompt: the context of {model} has "
+            f"{context} tokens"
+        )
+    encoded = encode_prompts(tokenizer, prompts, max_length=limit)
     if len(encoded.input_ids) != len(prompts):
         raise DataError(
             f"{len(prompts) - len(encoded.input_ids)} of {len(prompts)} prompts do not fit: {model} "
             f"takes {limit} tokens beside {max_new_tokens} new ones; lower --max-new-tokens"
         )
+    lm = load_causal_lm(model, device=runtime.device)
     engine = HuggingFaceEngine(
         lm,
         eos_ids=stop_ids(lm, tokenizer),

@@ -14,12 +14,13 @@ from modern_rlhf.data_loader.evaluation_set import (
     is_conala_path,
     load_evaluation_set,
 )
-from modern_rlhf.data_loader.preferences import load_preferences
+from modern_rlhf.data_loader.preferences import load_labelled, load_preferences
 from modern_rlhf.data_loader.prompts import load_prompts
 from modern_rlhf.data_loader.splits import remove_overlap, split_by_group
 from modern_rlhf.errors import DataError
 from modern_rlhf.feedback.store import load_feedback
 from modern_rlhf.records import Demonstration, PreferencePair, Prompt, Rating
+from modern_rlhf.utils.load_report import Loaded
 
 
 @dataclass
@@ -61,16 +62,18 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
     lines.append(f"prompts: {found.report.line()}")
     pairs: list[PreferencePair] = []
     ratings: list[Rating] = []
-    if config.reward.use_custom_reward and training.use_multi_stage:
+    algorithm = "dpo" if training.use_dpo else training.algorithm
+    learns_from_pairs = algorithm == "dpo" and not training.dpo_online
+    if (config.reward.use_custom_reward and training.use_multi_stage) or learns_from_pairs:
         if data.human_feedback_path is not None:
             feedback = load_feedback(data.human_feedback_path, rater_weights=data.rater_weights)
             pairs += feedback.pairs
             ratings += feedback.ratings
             lines.append(f"human feedback: {feedback.report.line()}")
         if data.preferences_path is not None:
-            preferences = load_preferences(data.preferences_path)
-            pairs += preferences.items
-            lines.append(f"preferences: {preferences.report.line()}")
+            loaded_pairs = _preferences(data.preferences_path, labels_will_do=algorithm == "kto")
+            pairs += loaded_pairs.items
+            lines.append(f"preferences: {loaded_pairs.report.line()}")
     if data.eval_data_path is not None:
         evaluation = load_evaluation_set(
             data.eval_data_path, max_items=config.evaluation.eval_samples, seed=training.seed
@@ -116,6 +119,16 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
         RunData(demonstrations, prompts, evaluation, evaluation, pairs, ratings, lines, leaks),
         config,
     )
+
+
+def _preferences(path: str, *, labels_will_do: bool) -> Loaded[PreferencePair]:
+    """Pairs; none where the table holds labelled answers instead and something else learns from them."""
+    try:
+        return load_preferences(path)
+    except DataError:
+        if not labels_will_do:
+            raise
+    return Loaded([], load_labelled(path).report)
 
 
 def _group_key(

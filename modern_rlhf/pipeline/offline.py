@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from modern_rlhf.data_loader.preferences import load_labelled
-from modern_rlhf.errors import DataError
 from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
+from modern_rlhf.pipeline.plan import labelled_answers
 from modern_rlhf.pipeline.stages import periodic, policy_source, stage_record
 from modern_rlhf.pipeline.workspace import Workspace
 from modern_rlhf.trainer.dpo import DPOTrainer
@@ -20,11 +19,7 @@ from modern_rlhf.utils.hardware import reset_peak_memory
 
 
 def run_offline(workspace: Workspace) -> dict[str, Any]:
-    """Train the SFT policy with DPO or KTO.
-
-    Raises:
-        DataError: no pairs, or no labelled answers, are configured.
-    """
+    """Train the SFT policy with DPO or KTO, on judgements that `plan.check_judgements` has seen."""
     config, began = workspace.config, time.monotonic()
     reset_peak_memory()
     algorithm = "dpo" if config.training.use_dpo else config.training.algorithm
@@ -38,18 +33,9 @@ def run_offline(workspace: Workspace) -> dict[str, Any]:
     }
     trainer: DPOTrainer | KTOTrainer
     if algorithm == "dpo":
-        if not workspace.data.pairs:
-            raise DataError(
-                "dpo needs preference pairs: set data.preferences_path or data.human_feedback_path"
-            )
         trainer = DPOTrainer(lm, tokenizer, train_data=workspace.data.pairs, **options)
     else:
-        path = config.data.preferences_path or config.data.human_feedback_path
-        if path is None:
-            raise DataError(
-                "kto needs labelled answers: set data.preferences_path or data.human_feedback_path"
-            )
-        trainer = KTOTrainer(lm, tokenizer, train_data=load_labelled(path).items, **options)
+        trainer = KTOTrainer(lm, tokenizer, train_data=labelled_answers(config), **options)
     result = trainer.train()
     trainer.save_model(workspace.artifacts.final_model(algorithm))
     return stage_record(result, time.monotonic() - began)

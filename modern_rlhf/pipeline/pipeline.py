@@ -9,7 +9,6 @@ is checked before the output folder is touched.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from modern_rlhf.pipeline.data import RunData, load_run_data
 from modern_rlhf.pipeline.results import write_results
 from modern_rlhf.pipeline.session import Session, resolved, seed_global_generators
 from modern_rlhf.pipeline.settings import (
+    check_earlier,
     check_stage,
     check_stage_choice,
     digest_of_prompts,
@@ -38,7 +38,6 @@ from modern_rlhf.trainer.runtime import NeverStop, StopSignal
 from modern_rlhf.utils.device import DeviceChoice, resolve_device
 
 STAGES = ("all", "sft", "reward", "rlhf", "evaluate")
-LOGGER = logging.getLogger("modern_rlhf")
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,7 @@ class ModernRLHFPipeline:
             ModernRLHFError: whatever went wrong, in one line; earlier results stay untouched.
             StopRequested: a stop was asked for; a checkpoint has been written.
         """
+        check_earlier(self.artifacts, self.config, algorithm=self.algorithm, stage=self.stage)
         with self._session() as workspace:
             self._say_start(workspace)
             records: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
 from modern_rlhf.data_loader.encoding import EncodedPrompts, encode_demonstrations, encode_prompts
+from modern_rlhf.data_loader.preferences import load_labelled
 from modern_rlhf.errors import ConfigError, DataError, ModelError
 from modern_rlhf.models.loading import (
     check_weights,
@@ -24,6 +25,7 @@ from modern_rlhf.models.loading import (
 )
 from modern_rlhf.pipeline.data import RunData
 from modern_rlhf.pipeline.workspace import embedding_model
+from modern_rlhf.records import LabelledAnswer
 from modern_rlhf.reward_model.build import is_reward_model, saved_reward_model
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer
@@ -68,6 +70,47 @@ def check_models(config: ModernRLHFConfig, *, reward: bool = True) -> None:
             load_tokenizer(name)
         except ModelError as error:
             raise ModelError(f"{field}: {error}") from error
+
+
+def check_judgements(
+    config: ModernRLHFConfig, data: RunData, *, reward: bool, algorithm: str | None
+) -> None:
+    """Look whether there is feedback for the stages that learn from it.
+
+    Args:
+        reward: whether the reward model is still to be made.
+        algorithm: that of the RLHF stage, or None where it will not be run.
+
+    Raises:
+        DataError: there is none, or none of the kind; the message names the fields to set.
+    """
+    multi, section = config.training.use_multi_stage, config.reward
+    trains = reward and multi and section.use_custom_reward and section.custom_reward_pretrain
+    if trains and not (data.pairs or data.ratings or config.data.use_model_for_synth_feedback):
+        raise DataError(
+            "the reward model has nothing to learn from: no preference pair and no rating; set "
+            "data.human_feedback_path or data.preferences_path, or reward.use_custom_reward=false"
+        )
+    if algorithm == "dpo" and not config.training.dpo_online and not data.pairs:
+        raise DataError(
+            "dpo needs preference pairs: set data.preferences_path or data.human_feedback_path"
+        )
+    if algorithm == "kto":
+        labelled_answers(config)
+
+
+def labelled_answers(config: ModernRLHFConfig) -> list[LabelledAnswer]:
+    """What KTO learns from.
+
+    Raises:
+        DataError: no path is set, or nothing usable is there.
+    """
+    path = config.data.preferences_path or config.data.human_feedback_path
+    if path is None:
+        raise DataError(
+            "kto needs labelled answers: set data.preferences_path or data.human_feedback_path"
+        )
+    return load_labelled(path).items
 
 
 def check_lengths(config: ModernRLHFConfig, data: RunData) -> EncodedPrompts:
@@ -134,6 +177,8 @@ def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> st
     """
     training, settings = config.training, config.model
     check_models(config)
+    algorithm = "dpo" if training.use_dpo else training.algorithm
+    check_judgements(config, data, reward=True, algorithm=algorithm)
     encoded = check_lengths(config, data)
     tokenizer = load_tokenizer(settings.base_model_name)
     lm = load_causal_lm(settings.base_model_name, device=device.device)

@@ -79,6 +79,12 @@ class Session:
         config = resolved(self.config)
         data = load_run_data(config)
         plan.check_models(config, reward=self._trains_reward())
+        plan.check_judgements(
+            config,
+            data,
+            reward=self._trains_reward(),
+            algorithm=self.algorithm if self.stage in ("all", "rlhf") else None,
+        )
         data.lines.append(plan.prompt_line(plan.check_lengths(config, data)))
         if config.hardware.threads is not None:
             torch.set_num_threads(config.hardware.threads)

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modern_rlhf.config.sections import ModernRLHFConfig
-from modern_rlhf.errors import ConfigError
+from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
+from modern_rlhf.errors import ConfigError, ModelError
 from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts
 from modern_rlhf.records import Prompt
 from modern_rlhf.utils.atomic import write_json
@@ -97,6 +97,55 @@ def check_stage_choice(
             f"--overwrite would remove the whole run, also what --stage {stage} builds on: leave one of "
             "them out, or give another --output-dir"
         )
+
+
+def check_earlier(
+    artifacts: Artifacts, config: ModernRLHFConfig, *, algorithm: str, stage: str
+) -> None:
+    """Look whether the stages that `stage` alone builds on have left their models.
+
+    Raises:
+        ModelError: naming the stage to run first.
+    """
+    if stage in ("reward", "rlhf"):
+        sft_or_base(artifacts, config)
+    offline = algorithm in OFFLINE_ALGORITHMS and not config.training.dpo_online
+    if stage == "evaluate" or (stage == "rlhf" and not offline):
+        reward_model_folder(artifacts, config)
+
+
+def sft_or_base(artifacts: Artifacts, config: ModernRLHFConfig) -> str:
+    """The model RLHF starts from: the SFT model where there is one, else the base model.
+
+    Raises:
+        ModelError: the configuration has an SFT stage and it has left no model.
+    """
+    folder = artifacts.final_model("sft")
+    if (folder / "config.json").is_file():
+        return str(folder)
+    if config.training.use_multi_stage:
+        raise ModelError(
+            f"no SFT model in {folder}: run --stage sft first, or set training.use_multi_stage=false "
+            "to start from the base model"
+        )
+    return config.model.base_model_name
+
+
+def reward_model_folder(artifacts: Artifacts, config: ModernRLHFConfig) -> Path | None:
+    """Where the trained reward model lies; None where the configuration has no learned part.
+
+    Raises:
+        ModelError: it has one, and its stage has left no model.
+    """
+    if not (config.reward.use_custom_reward and config.training.use_multi_stage):
+        return None
+    folder = artifacts.final_model("reward_model")
+    if not folder.is_dir():
+        raise ModelError(
+            f"no reward model in {folder}: run --stage reward first, or set "
+            "reward.use_custom_reward=false"
+        )
+    return folder
 
 
 def stage_settings(config: ModernRLHFConfig, stage: str) -> dict[str, Any]:

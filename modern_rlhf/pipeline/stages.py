@@ -19,11 +19,11 @@ import torch
 
 from modern_rlhf.data_loader.encoding import encode_prompts
 from modern_rlhf.data_loader.evaluation_set import EvaluationSet
-from modern_rlhf.errors import DataError, ModelError, StopRequested
+from modern_rlhf.errors import DataError, StopRequested
 from modern_rlhf.evaluation.evaluator import PERIODIC_METRICS
 from modern_rlhf.evaluation.results import PolicyEvaluation, known_evaluation
 from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
-from modern_rlhf.pipeline.settings import evaluated
+from modern_rlhf.pipeline.settings import evaluated, reward_model_folder, sft_or_base
 from modern_rlhf.pipeline.synthetic import synthetic_feedback
 from modern_rlhf.pipeline.workspace import Workspace
 from modern_rlhf.records import PreferencePair, Rating
@@ -114,15 +114,7 @@ def run_sft(workspace: Workspace) -> dict[str, Any]:
 
 def policy_source(workspace: Workspace) -> str:
     """The model RLHF starts from: the SFT model where there is one, else the base model."""
-    folder = workspace.artifacts.final_model("sft")
-    if (folder / "config.json").is_file():
-        return str(folder)
-    if workspace.config.training.use_multi_stage:
-        raise ModelError(
-            f"no SFT model in {folder}: run --stage sft first, or set training.use_multi_stage=false "
-            "to start from the base model"
-        )
-    return workspace.config.model.base_model_name
+    return sft_or_base(workspace.artifacts, workspace.config)
 
 
 def run_reward(workspace: Workspace) -> dict[str, Any]:
@@ -181,6 +173,7 @@ def _trained_reward_model(
         config=config.reward,
         training=config.training,
         runtime=workspace.runtime("reward_model"),
+        model_config=None if config.reward.custom_reward_freeze_backbone else config.model,
         cache_folder=workspace.artifacts.stage("reward_model") / "features",
     )
     held_out = trainer.validation_pairs
@@ -191,6 +184,8 @@ def _trained_reward_model(
     )
     if config.reward.use_human_logits and not ratings:
         workspace.say("reward: no ratings, so no head for their five levels")
+    if config.model.use_lora and config.reward.custom_reward_freeze_backbone:
+        workspace.say("reward: the backbone is frozen, so LoRA adapters are the policy's alone")
     if trainer.rating_targets is not None and trainer.rating_targets.unused:
         names = ", ".join(trainer.rating_targets.unused)
         workspace.say(f"reward: aspects without a head of their own: {names}")
@@ -241,15 +236,9 @@ def sample_answers(
 
 def load_reward_model(workspace: Workspace) -> CustomRewardModel | None:
     """The trained reward model, or None when the configuration has no learned part."""
-    config = workspace.config
-    if not (config.reward.use_custom_reward and config.training.use_multi_stage):
+    folder = reward_model_folder(workspace.artifacts, workspace.config)
+    if folder is None:
         return None
-    folder = workspace.artifacts.final_model("reward_model")
-    if not folder.is_dir():
-        raise ModelError(
-            f"no reward model in {folder}: run --stage reward first, or set "
-            "reward.use_custom_reward=false"
-        )
     model: CustomRewardModel = CustomRewardModel.from_pretrained(
         str(folder), device=workspace.device.device
     )

@@ -42,7 +42,7 @@ def _draw(run: RunFiles) -> list[Picture]:
     targets = {
         name: float(value)
         for name, value in run.results.get("targets", {}).items()
-        if value is not None
+        if isinstance(value, int | float)
     }
     stage = rlhf_stage(run)
     drawn = [

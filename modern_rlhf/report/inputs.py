@@ -52,7 +52,7 @@ def read_run(folder: Path) -> RunFiles:
     run = RunFiles(
         folder=folder,
         config=_json(folder / "config.json", problems),
-        results=_json(folder / "training_results.json", problems),
+        results=_results(folder / "training_results.json", problems),
         status=_json(folder / STATUS, problems),
         reward_evaluation=_json(folder / "reward_model" / "evaluation.json", problems),
         metrics=list(iterate_lines(folder / METRICS, problems)),
@@ -74,6 +74,16 @@ def rlhf_stage(run: RunFiles) -> str | None:
     names = [row.get("stage") for row in run.metrics]
     rl = [str(name) for name in names if name and name not in ("sft", "reward", "reward_model")]
     return rl[-1] if rl else None
+
+
+def _results(path: Path, problems: list[str]) -> dict[str, Any]:
+    """The results without what is no mapping where one belongs."""
+    found = _json(path, problems)
+    for key in ("models", "targets", "targets_met", "honesty_assessment", "stages", "comparisons"):
+        if key in found and not isinstance(found[key], dict):
+            problems.append(f"{path.name}: {key!r} is no mapping, passed over")
+            del found[key]
+    return found
 
 
 def _json(path: Path, problems: list[str]) -> dict[str, Any]:

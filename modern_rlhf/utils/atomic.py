@@ -39,6 +39,7 @@ _REMEDIES = {
     errno.EPERM: "no permission: check its owner and mode or choose another --output-dir",
     errno.EROFS: "the file system is read-only: choose another --output-dir",
     errno.ENOTDIR: "a part of this path is a file, not a folder: choose another --output-dir",
+    errno.EEXIST: "there is a file of that name: move it away or choose another --output-dir",
     errno.EISDIR: "there is a folder of that name: move it away or choose another --output-dir",
 }
 

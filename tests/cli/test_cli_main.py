@@ -69,6 +69,8 @@ def test_the_commands_of_the_design() -> None:
         ["--set", "training.seed=x"],
         ["evalute"],
         ["generate"],
+        ["generate", " "],
+        ["generate", "a prompt", "--max-new-tokens", "100000"],
         ["generate", "a prompt", "--samples", "2"],
         ["generate", "a prompt", "--samples", "0"],
         ["rate"],

@@ -15,7 +15,9 @@ from modern_rlhf.config.io import apply_overrides
 from modern_rlhf.errors import ConfigError, DataError, ModelError, OutputError, StopRequested
 from modern_rlhf.evaluation import known_evaluation
 from modern_rlhf.pipeline.artifacts import Artifacts
+from modern_rlhf.pipeline.data import load_run_data
 from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
+from modern_rlhf.pipeline.plan import check_judgements
 from modern_rlhf.pipeline.settings import (
     check_settings,
     check_stage,
@@ -93,6 +95,7 @@ def test_a_model_that_cannot_work_costs_no_earlier_result(
     [
         ("model.reward_model_name=no/such-model", ModelError, "^model.reward_model_name: "),
         ("trackers=nope", ConfigError, "tracker 'nope' is unknown"),
+        ("data.human_feedback_path=null", DataError, "nothing to learn from"),
         ("data.eval_data_path={}/unjudged.jsonl", DataError, "can be judged"),
     ],
 )
@@ -108,6 +111,49 @@ def test_other_bad_input_costs_no_earlier_result(
     with pytest.raises(error, match=message):
         run(apply_overrides(config, [override.format(tmp_path)]), overwrite=True)
     assert [path.name for path in out.iterdir()] == ["training_results.json"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("reward", "run --stage sft first"),
+        ("rlhf", "run --stage sft first"),
+        ("evaluate", "run --stage reward first"),
+    ],
+)
+def test_a_stage_without_the_earlier_ones_touches_nothing(
+    config: ModernRLHFConfig, stage: str, message: str
+) -> None:
+    out = Path(config.data.output_path)
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(ModelError, match=message):
+        run(config, stage=stage)
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("algorithm", ["dpo", "kto"])
+def test_judgements_are_looked_for_before_anything_is_trained(
+    config: ModernRLHFConfig, tmp_path: Path, algorithm: str
+) -> None:
+    """Without SFT and a reward model, too: DPO and KTO read them all the same."""
+    alone = [f"training.algorithm={algorithm}", "training.use_multi_stage=false"]
+    config = apply_overrides(config, alone)
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    given = apply_overrides(config, [f"data.preferences_path={pairs}"])
+    data = load_run_data(given)
+    check_judgements(given, data, reward=True, algorithm=algorithm)
+    assert [pair.chosen for pair in data.pairs] == (["a"] if algorithm == "dpo" else [])
+    if algorithm == "kto":  # labelled answers are for KTO alone, also where a reward model is made
+        pairs.write_text('{"prompt": "p", "completion": "a", "label": true}\n')
+        both = apply_overrides(given, ["training.use_multi_stage=true"])
+        assert load_run_data(both).pairs == []
+        check_judgements(both, data, reward=False, algorithm=algorithm)
+    nothing = apply_overrides(config, ["data.human_feedback_path=null"])
+    with pytest.raises(DataError, match=f"{algorithm} needs"):
+        run(nothing)
+    assert not Path(config.data.output_path).exists()
 
 
 def test_a_refused_folder_stays_refused(config: ModernRLHFConfig) -> None:
