@@ -226,6 +226,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--eval-unseen", type=int, default=EVAL_UNSEEN_TASKS)
     parser.add_argument("--demonstrations", type=int, default=DEMONSTRATIONS)
     args = parser.parse_args(argv)
+    for name in ("train", "eval_seen", "eval_unseen", "demonstrations"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: expected at least 1")
+    if args.demonstrations > args.train:
+        parser.error(
+            f"--demonstrations {args.demonstrations}: there are --train {args.train} tasks"
+        )
+    if args.out_dir.exists() and not args.out_dir.is_dir():
+        parser.error(f"--out-dir {args.out_dir} is a file; give a folder")
     files, tasks = make_files(
         seed=args.seed,
         train=args.train,

@@ -301,3 +301,21 @@ def test_too_many_tasks_are_refused():
     """Unseen families have finitely many parameters: the run stops rather than repeat itself."""
     with pytest.raises(SystemExit, match="ask for fewer"):
         make_tasks._rounds([iter([])], 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--train", "0"], "--train 0: expected at least 1"),
+        (["--eval-seen", "-1"], "--eval-seen -1: expected at least 1"),
+        (["--train", "5", "--demonstrations", "6"], "there are --train 5 tasks"),
+        (["--out-dir", __file__], "is a file; give a folder"),
+    ],
+)
+def test_sizes_that_cannot_be_made(
+    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        make_tasks.main(["--out-dir", str(tmp_path), *flags])
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
