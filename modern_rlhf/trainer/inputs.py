@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from modern_rlhf.config.sections import ModelConfig, TrainingConfig
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.adapters import add_adapters, has_adapters
@@ -28,6 +30,9 @@ def resolve_model_and_tokenizer(
 ) -> tuple[Any, Any]:
     """A float32 causal LM on `device` with dropout off, and its tokenizer.
 
+    A model given in half precision becomes float32 itself: AdamW's small steps are lost in bf16's
+    rounding. Forward passes are in `training.mixed_precision` all the same.
+
     `longest` is the longest sequence in tokens that training will see; it decides how attention is
     computed on a CPU (figures in docs/benchmarks.md).
 
@@ -42,6 +47,8 @@ def resolve_model_and_tokenizer(
         raise ConfigError("a loaded model needs its tokenizer beside it: pass tokenizer=...")
     else:
         model = disable_dropout(model).to(device).eval()
+        if model.dtype in (torch.bfloat16, torch.float16):  # as `from_pretrained` loads most models
+            model.float()
     if isinstance(tokenizer, str):
         tokenizer = load_tokenizer(tokenizer)
     fused = getattr(model.config, "_attn_implementation", None) == "sdpa"

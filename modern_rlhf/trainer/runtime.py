@@ -194,6 +194,8 @@ class Runtime:
             self.processes.sum_gradients(parts)
         elif not self.sharded:
             self.processes.sum_gradients(parameters)
+        if all(parameter.grad is None for parameter in parameters):
+            return 0.0  # nothing to learn from, as where online DPO finds no pair
         self.scaler.unscale_(optimizer)
         total = torch.nn.utils.clip_grad_norm_(parameters, norm if norm > 0 else float("inf"))
         found = float(whole(total))

@@ -65,6 +65,18 @@ def test_a_dataset_a_list_and_a_tokenizer_without_padding_train_the_same(
     assert not torch.equal(first, flat(tiny_llama()))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_loaded_in_half_precision_is_trained_in_float32(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any, dtype: torch.dtype
+) -> None:
+    # transformers loads a model as it was saved; a step of 1e-5 is lost in the rounding of bf16
+    lm = tiny_llama().to(dtype)
+    before = flat(lm).float()
+    found = trained("dpo", lm, byte_tokenizer, ROWS["dpo"])
+    assert found is lm and {p.dtype for p in lm.parameters()} == {torch.float32}
+    assert 0 < float((flat(lm) - before).abs().median()) < 1e-2
+
+
 def test_adapters_on_the_head_itself_take_part(tiny_llama_config: Any, byte_tokenizer: Any) -> None:
     from transformers import LlamaForCausalLM
 

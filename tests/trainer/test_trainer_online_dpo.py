@@ -90,12 +90,14 @@ def test_the_reward_rises(tiny_llama: Callable[..., Any], byte_tokenizer: Any) -
     assert result.metrics["rewards_margin"] > 0 and result.metrics["kl"] > 0
 
 
+@pytest.mark.parametrize("scaled", [False, True])  # fp16's scaler takes no step without gradients
 def test_what_cannot_be_ranked_teaches_nothing(
-    tiny_llama: Callable[..., Any], byte_tokenizer: Any
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any, scaled: bool
 ) -> None:
     trainer = build(
         tiny_llama(), byte_tokenizer, reward=lambda prompts, responses: [1.0] * len(prompts)
     )
+    trainer.runtime.scaler = torch.amp.GradScaler("cpu", enabled=scaled)
     before = [p.detach().clone() for p in trainer.policy.parameters()]
     metrics = trainer.train().metrics
     assert metrics["pair_share"] == 0
