@@ -40,6 +40,18 @@ def wrong(cases: list[Hostile], results: list[ExecutionResult]) -> list[str]:
     ]
 
 
+def reference() -> list[Hostile]:
+    """The reference programs, where they lie beside this checkout."""
+    if not REFERENCE.exists():
+        return []
+    rows = [json.loads(line) for line in REFERENCE.read_text(encoding="utf-8").splitlines()]
+    return [
+        Hostile(f"reference_{r['id']}", r["category"], r["program"], r["tests"], r["entry_point"],
+                tuple(r["accept"]), r.get("mode", "assert"))
+        for r in rows
+    ]  # fmt: skip
+
+
 def test_the_set_is_large_and_no_hostile_program_may_pass_by_its_own_list() -> None:
     hostile, benign = [*HOSTILE, *MORE_HOSTILE], [*BENIGN, *MORE_BENIGN]
     assert len(HOSTILE) >= 60 and len(MORE_HOSTILE) >= 150 and len(MORE_BENIGN) >= 60
@@ -72,6 +84,7 @@ def test_more_programs_against_the_guard_alone() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # of a machine that may be very busy
 @pytest.mark.parametrize("layer", [2, 1, 0])
 def test_own_set_at_each_layer_three_times_the_same(layer: int) -> None:
     cases = [*HOSTILE, *BENIGN, *MORE]
@@ -86,16 +99,12 @@ def test_own_set_at_each_layer_three_times_the_same(layer: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # of a machine that may be very busy
 @pytest.mark.parametrize("layer", [2, 1, 0])
 def test_reference_set(layer: int) -> None:
-    if not REFERENCE.exists():
+    cases = reference()
+    if not cases:
         pytest.skip("the reference hostile set is not beside this checkout")
-    rows = [json.loads(line) for line in REFERENCE.read_text(encoding="utf-8").splitlines()]
-    cases = [
-        Hostile(r["id"], r["category"], r["program"], r["tests"], r["entry_point"],
-                tuple(r["accept"]), r.get("mode", "assert"))
-        for r in rows
-    ]  # fmt: skip
     assert wrong(cases, judge(cases, layer)) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -77,6 +78,7 @@ def test_a_fork_of_the_trainer_has_no_part_in_the_executor() -> None:
         held.wait()
         child = os.fork()
         if child == 0:
+            signal.alarm(30)  # rather than to wait for a lock for ever
             code = 1
             with contextlib.suppress(BaseException):
                 executor.close()

@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from sandbox_hostile_files import MORE
 from sandbox_hostile_set import BENIGN, HOSTILE
 from test_sandbox_executor import ADD, TESTS, born, descendants, role, survivors
+from test_sandbox_hostile import reference, wrong
 
 from modern_rlhf.sandbox.executor import SandboxExecutor
 from modern_rlhf.sandbox.types import Program
@@ -20,6 +22,7 @@ from modern_rlhf.sandbox.types import Program
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(3600),  # of a machine that may be very busy
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]
 
@@ -55,7 +58,8 @@ def test_ten_thousand_programs_leave_nothing() -> None:
 
 
 def test_verdicts_are_the_same_under_load_and_with_any_number_of_workers() -> None:
-    cases = [case for case in [*HOSTILE, *BENIGN, *MORE] if len(case.accept) == 1]
+    """Three times in a row, beside 4 busy loops on the one processor there is for all of it."""
+    cases = [*HOSTILE, *BENIGN, *MORE, *reference()]
     programs = [Program(c.code, c.tests, c.entry_point, c.mode) for c in cases]  # type: ignore[arg-type]
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     try:
@@ -68,26 +72,30 @@ def test_verdicts_are_the_same_under_load_and_with_any_number_of_workers() -> No
                 for child in descendants(os.getpid()):
                     if child not in [process.pid for process in busy]:
                         os.sched_setaffinity(child, {core})
-                results = executor.run(programs[::order])[::order]
-            found.append([result.verdict for result in results])
+                found.append(executor.run(programs[::order])[::order])
     finally:
         for process in busy:
             process.kill()
             process.wait()
-    assert found[0] == found[1] == found[2] == [case.accept[0] for case in cases]
+    assert [wrong(cases, results) for results in found] == [[], [], []]
+    # which limit ends a flood may differ; whether it was a pass never does
+    strict = [i for i, case in enumerate(cases) if len(case.accept) == 1]
+    verdicts = [[results[i].verdict for i in strict] for results in found]
+    assert verdicts[0] == verdicts[1] == verdicts[2]
+    passed = [[result.passed for result in results] for results in found]
+    assert passed[0] == passed[1] == passed[2]
 
 
 SCRIPT = """
 import json, os, sys
-sys.path[:0] = [{root!r}, {tests!r}]
-from sandbox_hostile_files import MORE
-from sandbox_hostile_set import BENIGN, HOSTILE
+sys.path[:0] = [{root!r}]
 from modern_rlhf.sandbox.executor import SandboxExecutor, Program
-cases = [*HOSTILE, *BENIGN, *MORE]
+cases = json.load(sys.stdin)
 os.environ["RLHF_SECRET"] = "planted"
 with SandboxExecutor(workers=2, max_layer={layer}, timeout=1.0) as executor:
-    found = executor.run([Program(c.code, c.tests, c.entry_point, c.mode) for c in cases])
-    bad = [(c.name, r.verdict, r.message) for c, r in zip(cases, found) if r.verdict not in c.accept]
+    found = executor.run([Program(c["code"], c["tests"], c["entry_point"], c["mode"]) for c in cases])
+    bad = [(c["name"], r.verdict, r.message) for c, r in zip(cases, found)
+           if r.verdict not in c["accept"]]
     print(json.dumps({{"uid": os.getuid(), "layer": executor.layer, "bad": bad}}))
 """
 
@@ -103,10 +111,11 @@ def test_another_user_has_the_same_verdicts(layer: int, tmp_path_factory: object
                              capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
     if version != "True":
         pytest.skip("the system interpreter is older than 3.10")
-    script = SCRIPT.format(root=str(ROOT), tests=str(Path(__file__).parent), layer=layer)
+    script = SCRIPT.format(root=str(ROOT), layer=layer)
+    cases = json.dumps([asdict(case) for case in [*HOSTILE, *BENIGN, *MORE, *reference()]])
     run = subprocess.run(
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", script],
-        capture_output=True, text=True, cwd="/", env={"PATH": os.defpath, "HOME": "/nonexistent"},
+        input=cases, capture_output=True, text=True, cwd="/", env={"PATH": os.defpath, "HOME": "/nonexistent"},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
     told = json.loads(run.stdout)
