@@ -202,8 +202,9 @@ class Runtime:
         if not math.isfinite(found) and not self.scaler.is_enabled():
             # A finite loss may have such a gradient; fp16's scaler leaves the step out by itself.
             raise TrainingError(
-                f"the norm of the gradient is {found}: nothing was changed; lower the learning rate or "
-                "use --set training.mixed_precision=no"
+                f"the norm of the gradient is {found} at this step, which was not taken; lower "
+                "training.learning_rate (in SFT training.sft_learning_rate, for the reward model "
+                "training.reward_learning_rate) or use --set training.mixed_precision=no"
             )
         self.scaler.step(optimizer)
         self.scaler.update()
