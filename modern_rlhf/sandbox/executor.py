@@ -264,7 +264,7 @@ class SandboxExecutor:
                     raise SandboxError("the sandbox's coordinator died again and again")
                 self._start()
                 frames = [(n, batch.jobs[i]) for n, (batch, i) in waiting]
-            except SandboxError as error:
+            except (SandboxError, OSError, RuntimeError) as error:  # no disk, no process, no thread
                 for batch, _ in self._waiting.values():
                     batch.failure = str(error)
                 self._waiting.clear()
@@ -460,10 +460,14 @@ def _read_results(owner: weakref.ref[SandboxExecutor], fd: int, generation: int)
         executor = owner()
         if executor is None:
             return
+        try:
+            if body:
+                executor._received(body)
+        except (FrameError, struct.error):  # not a result: whoever wrote it is not to be trusted
+            body = b""
         if not body:
             executor._lost(generation)
             return
-        executor._received(body)
         del executor
 
 

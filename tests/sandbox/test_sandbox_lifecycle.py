@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_sandbox_executor import ADD, TESTS, born, descendants, role, survivors
@@ -18,6 +19,7 @@ from test_sandbox_executor import ADD, TESTS, born, descendants, role, survivors
 from modern_rlhf.errors import SandboxError
 from modern_rlhf.sandbox import executor as module
 from modern_rlhf.sandbox.executor import SandboxExecutor
+from modern_rlhf.sandbox.runtime.frames import FrameError
 from modern_rlhf.sandbox.types import Program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, forks")
@@ -61,6 +63,33 @@ def test_a_trainer_that_dies_during_the_start_leaves_nothing(tmp_path: Path) -> 
     assert survivors(family) == [] and not root.exists()
 
 
+@pytest.mark.parametrize(
+    "end",
+    ["", *(pytest.param(end, marks=pytest.mark.slow)
+           for end in ("raise SystemExit(3)", "os.kill(os.getpid(), 15)"))],
+)  # fmt: skip
+def test_a_trainer_that_just_ends_leaves_nothing(end: str, tmp_path: Path) -> None:
+    script = (
+        "import os, threading, time\nfrom modern_rlhf.sandbox.executor import SandboxExecutor, Program\n"
+        "e = SandboxExecutor(workers=1)\n"
+        f"print(e.run([Program({ADD!r}, {TESTS!r})])[0].verdict, flush=True)\n{end}\n"
+    )
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert trainer.stdout is not None
+    with trainer.stdout:
+        assert trainer.stdout.readline() == b"pass\n"
+        family = [(pid, born(pid)) for pid in descendants(trainer.pid)]
+        trainer.wait(timeout=60)
+    assert survivors(family) == []
+    deadline = time.monotonic() + 90
+    while os.listdir(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_fork_of_the_trainer_has_no_part_in_the_executor() -> None:
     with SandboxExecutor(workers=1) as executor:
         assert executor._process is not None and executor._process.stdin is not None
@@ -100,6 +129,39 @@ def test_a_fork_of_the_trainer_has_no_part_in_the_executor() -> None:
         assert executor.run([Program(ADD, TESTS)])[0].verdict == "pass"
 
 
+@pytest.mark.parametrize("trouble", [pytest.param("garbage", marks=pytest.mark.slow), "no folder"])
+def test_trouble_in_the_reader_ends_a_batch_and_does_not_hang_it(
+    trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SandboxExecutor(workers=1) as executor:
+        with monkeypatch.context() as patch:
+            if trouble == "garbage":
+                patch.setattr(module, "unpack", garbage(module.unpack))
+            else:
+                patch.setattr(module.tempfile, "mkdtemp", full_disk)
+                assert executor._process is not None
+                executor._process.kill()
+            (lost,) = executor.run([Program(ADD, TESTS)])
+            assert lost.verdict == "infra_error" and lost.message
+        assert executor.run([Program(ADD, TESTS)])[0].verdict == "pass"
+
+
+def garbage(unpack: Any) -> Any:
+    """Results cannot be read; the greeting of a coordinator can."""
+
+    def read(body: bytes) -> Any:
+        found = unpack(body)
+        if "verdict" in found:
+            raise FrameError("unreadable frame: ValueError")
+        return found
+
+    return read
+
+
+def full_disk(**_: object) -> str:
+    raise OSError(28, "No space left on device")
+
+
 def test_closing_in_the_middle_of_a_batch_ends_it() -> None:
     executor = SandboxExecutor(workers=1)
     found: list[str] = []
@@ -119,6 +181,7 @@ def test_closing_in_the_middle_of_a_batch_ends_it() -> None:
     assert survivors(family) == []
 
 
+@pytest.mark.slow
 def test_a_lost_zygote_leaves_no_zombie_behind() -> None:
     with SandboxExecutor(workers=1) as executor:
         for _ in range(3):
