@@ -63,7 +63,7 @@ def _draw(run: RunFiles) -> list[Picture]:
         ),
         (
             "rlhf_training_metrics.png",
-            "Reward, KL, entropy, losses and lengths over optimiser steps",
+            "Reward, KL, entropy, losses and lengths over rollouts or optimiser steps",
             rlhf_plot(run.metrics, stage) if stage else None,
         ),
         (

@@ -76,7 +76,7 @@ def rlhf_plot(rows: Rows, stage: str) -> bytes | None:
     """`rlhf_training_metrics.png`; None when the stage logged nothing that has a panel."""
     caption = (
         "Faint lines are single steps, strong lines a running mean; the band around the reward is "
-        "one standard deviation over the answers of a step. x: optimiser steps as logged."
+        "one standard deviation over the answers of a step."
     )
     panels = _filled(RLHF_PANELS, logged_keys(rows, stage))
     return _panels_plot(rows, stage, panels, f"{stage_label(stage)} training", caption)
@@ -97,7 +97,7 @@ def sft_plot(rows: Rows, timings: Rows) -> bytes | None:
     panels = _filled(SFT_PANELS, logged_keys(rows, "sft"))
     caption = (
         "Faint lines are single steps, strong lines a running mean; squares are evaluations on "
-        "held-out rows. x: optimiser steps."
+        "held-out rows."
     )
     return _panels_plot(rows, "sft", panels, "SFT training", caption, timings)
 
@@ -161,10 +161,16 @@ def _panels_plot(
                 [row["tokens_per_second"] for row in speed],
                 color=BLUE,
             )
-            axes[-1].set(title="Speed", ylabel="tokens per second", xlabel="optimiser step")
+            axes[-1].set(title="Speed", ylabel="tokens per second", xlabel=step_name(rows, stage))
             axes[-1].set_ylim(bottom=0)
             whole_steps(axes[-1])
         return finish(figure, title=title, caption=caption)
+
+
+def step_name(rows: Rows, stage: str) -> str:
+    """What a logged step of the stage is: an online algorithm logs once a rollout."""
+    online = "optimizer_steps" in logged_keys(rows, stage)
+    return "rollout" if online else "optimiser step"
 
 
 def _draw_panel(axis: Axes, rows: Rows, stage: str, panel: Panel) -> None:
@@ -187,7 +193,7 @@ def _draw_panel(axis: Axes, rows: Rows, stage: str, panel: Panel) -> None:
                 markeredgecolor="white",
                 label=f"{name}, held-out" if several else "held-out",
             )
-    axis.set(title=panel.title, ylabel=panel.label, xlabel="optimiser step")
+    axis.set(title=panel.title, ylabel=panel.label, xlabel=step_name(rows, stage))
     whole_steps(axis)
     if panel.unit_scale:
         axis.set_ylim(-0.03, 1.03)

@@ -71,3 +71,19 @@ def test_the_readme_s_times_beside_trl(repository: Path) -> None:
         f"GRPO and {ratio['dpo']:.1f} times for DPO"
     )
     assert sentence in (repository / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_real_run_s_figures(repository: Path) -> None:
+    found = json.loads((repository / "docs" / "conala.json").read_text())
+    models, gains = found["models"], found["comparisons"]["rlhf - sft"]
+    readme = " ".join((repository / "README.md").read_text(encoding="utf-8").split())
+    page = (repository / "docs" / "results.md").read_text(encoding="utf-8")
+    sft, rlhf, gain = models["sft"], models["rlhf"], gains["bleu"]
+    assert f"{cell(sft['bleu'])} after SFT and {cell(rlhf['bleu'])} after RLHF" in readme
+    assert f"(paired +{cell(gain, 'difference')})" in readme
+    assert f"exact match {cell(sft['exact_match'])} and {cell(rlhf['exact_match'])}" in readme
+    for name in ("bleu", "exact_match", "chrf", "rouge", "codebleu", "ruby", "reward"):
+        cells = [cell(models[model][name]) for model in ("base", "sft", "rlhf")]
+        cells.append(f"+{cell(gains[name], 'difference')}")
+        assert f"| {' | '.join(cells)} |" in page
+    assert gain["low"] > 0

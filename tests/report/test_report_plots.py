@@ -170,6 +170,7 @@ def test_whatever_is_logged_is_shown_somewhere(finished_run: Path, figures: list
     wanted = {"Reward", "Reward components", "KL to the reference", "Entropy", "Clip fraction"}
     wanted |= {"Value loss", "Explained variance", "Response length", "Learning rate", "Verdicts"}
     assert wanted <= known
+    assert {axis.get_xlabel() for axis in figures[0].axes} == {"rollout"}
 
 
 def test_preference_training_gets_its_own_panels(figures: list[Figure]) -> None:
@@ -178,6 +179,7 @@ def test_preference_training_gets_its_own_panels(figures: list[Figure]) -> None:
     training_plots.rlhf_plot(rows, "dpo")
     titles = [axis.get_title(loc="left") for axis in figures[0].axes]
     assert titles == ["Loss", "Implicit reward margin", "Preference accuracy", "Learning rate"]
+    assert {axis.get_xlabel() for axis in figures[0].axes} == {"optimiser step"}
 
 
 def test_one_point_nan_and_constant_values_can_be_drawn() -> None:
