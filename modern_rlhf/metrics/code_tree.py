@@ -64,12 +64,15 @@ class _Node:
         self.end_point = end
         self.role = role
         self.named = named  # part of the syntax: no token, comment or docstring
-        self.children: list[_Node] = []
+        self.children: list[_Node] = _NONE
         self.number = -1  # of the subtree, once it has one
 
     def child_by_field_name(self, name: str) -> _Node | None:
         """The first child in the field `name`."""
         return next((child for child in self.children if child.role == name), None)
+
+
+_NONE: list[_Node] = []  # the children of every token; never added to
 
 
 class CodeTreeBuilder:
@@ -89,8 +92,9 @@ class CodeTreeBuilder:
         subtrees = []
         for node in reversed(nodes):  # children before their parents
             if node.named:
-                parts = [(child.role, child.number) for child in node.children if child.number >= 0]
-                key = (node.type, *parts)
+                key: tuple[Any, ...] = (node.type,)
+                if node.children:
+                    key += tuple((one.role, one.number) for one in node.children if one.number >= 0)
                 node.number = self._numbers.setdefault(key, len(self._numbers))
                 if node.children or node is nodes[0]:
                     subtrees.append(node.number)
@@ -127,7 +131,11 @@ def data_flow(root: _Node, source: bytes) -> Counter[Flow]:
     extract: Any = DFG_python
     leaves, inner = _leaves(root)
     spans = [(leaf.start_point, leaf.end_point) for leaf in leaves]
-    tokens = [str(source[start:end], "utf-8", "replace") for start, end in spans]
+    if source.isascii():
+        text = source.decode("ascii")
+        tokens = [text[start:end] for start, end in spans]
+    else:
+        tokens = [str(source[start:end], "utf-8", "replace") for start, end in spans]
     by_span = {span: (place, tokens[place]) for place, span in enumerate(spans)}
     _drop_marks(
         inner, {leaf for leaf, token in zip(leaves, tokens, strict=True) if token == leaf.type}
@@ -179,8 +187,10 @@ def _may_flow(nodes: list[_Node], source: bytes) -> bool:
 def _copy(tree: Any) -> tuple[list[_Node], bool]:
     """All nodes in the order of the text, root first; and whether data flow is within the limits."""
     cursor = tree.walk()
+    down, onward, up = cursor.goto_first_child, cursor.goto_next_sibling, cursor.goto_parent
     nodes: list[_Node] = []
     open_nodes: list[_Node] = []
+    siblings: list[_Node] = []
     loops = most_loops = depth = 0
     while True:
         theirs = cursor.node
@@ -191,21 +201,22 @@ def _copy(tree: Any) -> tuple[list[_Node], bool]:
         else:
             named = theirs.is_named and kind != "comment"
         node = _Node(kind, start, end, cursor.field_name, named)
-        if open_nodes:
-            open_nodes[-1].children.append(node)
+        siblings.append(node)
         nodes.append(node)
-        if cursor.goto_first_child():
+        if down():
             open_nodes.append(node)
+            node.children = siblings = []
+            depth = max(depth, len(open_nodes))
             if kind in _LOOPS:
                 loops += 1
                 most_loops = max(most_loops, loops)
-            depth = max(depth, len(open_nodes))
             continue
-        while not cursor.goto_next_sibling():
-            if not cursor.goto_parent():
+        while not onward():
+            if not up():
                 within = depth <= FLOW_DEPTH_LIMIT and most_loops <= FLOW_LOOP_LIMIT
                 return nodes, within and len(nodes) <= FLOW_NODE_LIMIT
             loops -= open_nodes.pop().type in _LOOPS
+            siblings = open_nodes[-1].children if open_nodes else []
 
 
 def _leaves(root: _Node) -> tuple[list[_Node], list[_Node]]:

@@ -58,7 +58,7 @@ def _matches(hypothesis: Sequence[str], references: Sequence[Sequence[str]], ord
     # Where the hypothesis repeats no n-gram, every common one is found once.
     if len(mine) == len(hypothesis) - order + 1:
         return len(common)
-    return sum(min(mine[gram], counts[0][gram]) for gram in common)
+    return sum(map(min, map(mine.__getitem__, common), map(counts[0].__getitem__, common)))
 
 
 def pair_rows(

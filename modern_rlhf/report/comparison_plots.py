@@ -91,9 +91,9 @@ def differences_plot(differences: Mapping[str, Entries]) -> bytes | None:
             _rows(axis, names)
             axis.set(title=pair, xlabel="difference of the values")
         caption = (
-            f"Blue dots: p < {ALPHA} after Holm's adjustment; grey squares: not told apart. Whiskers: "
-            "95% intervals of the paired bootstrap over items. To the right the first-named model has "
-            "the higher value, which for unsafe code is the worse one."
+            f"Blue dots: p < {ALPHA} in the paired randomisation test after Holm's adjustment; grey squares: "
+            "not told apart. Whiskers: 95% intervals of the paired bootstrap over items. To the right the "
+            "first-named model has the higher value, which for unsafe code is the worse one."
         )
         return finish(figure, title="Paired differences", caption=caption)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modern_rlhf.cli.correlate import read_graded
+from modern_rlhf.cli.correlate import METRICS, read_graded
 from modern_rlhf.errors import DataError
 from modern_rlhf.main import main
 
@@ -101,6 +101,34 @@ def test_unusable_rows_are_named(text: str, message: str, tmp_path: Path) -> Non
     path.write_text(text)
     with pytest.raises(DataError, match=message):
         read_graded(str(path))
+
+
+def test_every_metric_of_an_answer_is_asked_for() -> None:
+    """All but those that need tests, or are of a corpus (its form for an answer is `sentence_bleu`)."""
+    from modern_rlhf.metrics.evaluator import ALL_METRICS
+
+    assert set(METRICS) == set(ALL_METRICS) - {"pass_at_1", "bleu"}
+
+
+def test_a_reward_model_and_its_heads_are_columns(tiny_model_folder: Path, tmp_path: Path) -> None:
+    from scipy.stats import spearmanr
+
+    from modern_rlhf.reward_model.model import CustomRewardModel
+
+    model = CustomRewardModel(str(tiny_model_folder))
+    model.save_pretrained(tmp_path / "reward")
+    path, out = write(tmp_path / "graded.jsonl", ROWS), tmp_path / "out"
+    command = ["correlate", path, "--metrics", "chrf", "--reward-model", str(tmp_path / "reward")]
+    assert main([*command, "--bootstrap-samples", "20", "--output-dir", str(out)]) == 0
+    columns = json.loads((out / "agreement.json").read_text())["columns"]
+    answers = [str(row["prediction"]) for row in ROWS]
+    heads = model.score_heads([""] * len(ROWS), answers)
+    assert set(columns) == {"chrf", "reward", *(f"reward.{head}" for head in heads)}
+    grades = [row["grade"] for row in ROWS]
+    for name, scores in {"reward": model.score([""] * len(ROWS), answers), **heads}.items():
+        found = columns[name if name == "reward" else f"reward.{name}"]["spearman"]
+        assert found["value"] == pytest.approx(spearmanr(scores, grades)[0], abs=1e-6), name
+        assert found["low"] <= found["value"] <= found["high"]
 
 
 def test_an_unknown_metric_is_one_line(tmp_path: Path, capsys) -> None:
