@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
-from modern_rlhf.pipeline.plan import labelled_answers
+from modern_rlhf.pipeline.checks import labelled_answers
 from modern_rlhf.pipeline.stages import periodic, policy_source, stage_record
 from modern_rlhf.pipeline.workspace import Workspace
 from modern_rlhf.trainer.dpo import DPOTrainer
@@ -19,7 +19,7 @@ from modern_rlhf.utils.hardware import reset_peak_memory
 
 
 def run_offline(workspace: Workspace) -> dict[str, Any]:
-    """Train the SFT policy with DPO or KTO, on judgements that `plan.check_judgements` has seen."""
+    """Train the SFT policy with DPO or KTO, on judgements that `checks.check_judgements` has seen."""
     config, began = workspace.config, time.monotonic()
     reset_peak_memory()
     algorithm = "dpo" if config.training.use_dpo else config.training.algorithm

@@ -17,7 +17,7 @@ import torch
 from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.data_loader.sources import named_path
 from modern_rlhf.errors import ModernRLHFError, StopRequested
-from modern_rlhf.pipeline import plan
+from modern_rlhf.pipeline import checks
 from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts, refuse_occupied, remove_run
 from modern_rlhf.pipeline.data import RunData, load_run_data
 from modern_rlhf.pipeline.settings import check_settings
@@ -78,14 +78,14 @@ class Session:
         check_trackers(self.config.trackers)
         config = resolved(self.config)
         data = load_run_data(config)
-        plan.check_models(config, reward=self._trains_reward())
-        plan.check_judgements(
+        checks.check_models(config, reward=self._trains_reward())
+        checks.check_judgements(
             config,
             data,
             reward=self._trains_reward(),
             algorithm=self.algorithm if self.stage in ("all", "rlhf") else None,
         )
-        data.lines.append(plan.prompt_line(plan.check_lengths(config, data)))
+        data.lines.append(checks.prompt_line(checks.check_lengths(config, data)))
         if config.hardware.threads is not None:
             torch.set_num_threads(config.hardware.threads)
         self.workspace = Workspace(

@@ -15,9 +15,10 @@ from modern_rlhf.config.io import apply_overrides
 from modern_rlhf.errors import ConfigError, DataError, ModelError, OutputError, StopRequested
 from modern_rlhf.evaluation import known_evaluation
 from modern_rlhf.pipeline.artifacts import Artifacts
+from modern_rlhf.pipeline.checks import check_judgements
 from modern_rlhf.pipeline.data import load_run_data
 from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
-from modern_rlhf.pipeline.plan import check_judgements
+from modern_rlhf.pipeline.plan import rlhf_line
 from modern_rlhf.pipeline.settings import (
     check_settings,
     check_stage,
@@ -96,6 +97,7 @@ def test_a_model_that_cannot_work_costs_no_earlier_result(
         ("model.reward_model_name=no/such-model", ModelError, "^model.reward_model_name: "),
         ("trackers=nope", ConfigError, "tracker 'nope' is unknown"),
         ("data.human_feedback_path=null", DataError, "nothing to learn from"),
+        ("data.train_data_path={}/long.jsonl", DataError, "no demonstration is left to train on"),
         ("data.eval_data_path={}/unjudged.jsonl", DataError, "can be judged"),
     ],
 )
@@ -105,6 +107,8 @@ def test_other_bad_input_costs_no_earlier_result(
     rows = [json.loads(line) for line in (tmp_path / "eval.jsonl").read_text().splitlines()[:2]]
     wrong = [{**row, "code": f"def {row['entry_point']}(x):\n    return None"} for row in rows]
     (tmp_path / "unjudged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in wrong))
+    long = {"prompt": "p" * 300, "response": "r"}
+    (tmp_path / "long.jsonl").write_text(json.dumps(long) + "\n")
     out = Path(config.data.output_path)
     out.mkdir()
     (out / "training_results.json").write_text("earlier")
@@ -299,3 +303,24 @@ def test_an_evaluation_is_known_by_what_it_is_of(config: ModernRLHFConfig, tmp_p
     assert all(other != first and known_evaluation(path, other) is None for other in others)
     path.write_text("{")
     assert known_evaluation(path, first) is None
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "rloo", "dpo", "kto"])
+def test_the_plan_counts_steps_as_the_trainers_do(config: ModernRLHFConfig, algorithm: str) -> None:
+    """9 steps at most, 25 prompts x 4 samples in rollouts of 16 twice: 13 rollouts, were there no cap."""
+    overrides = ["training.rlhf_epochs=2", f"training.algorithm={algorithm}"]
+    config = apply_overrides(config, overrides)
+    line = rlhf_line(config, load_run_data(config), 25)
+    expected = {
+        # 2 inner epochs and 1 step of imitation: 3 steps a rollout, so 9 / 3 rollouts
+        "ppo": "ppo: 3 rollouts of 16 episodes (4 prompts x 4), up to 3 optimiser steps each",
+        "grpo": "grpo: 3 rollouts of 16 episodes (4 prompts x 4), up to 3 optimiser steps each",
+        # used once: 1 + 1 steps, ceil(9 / 2)
+        "rloo": "rloo: 5 rollouts of 16 episodes (4 prompts x 4), up to 2 optimiser steps each",
+        "dpo": "dpo: 1 steps of 8 pairs, of 0",
+        "kto": "kto: 6 steps of 8 labelled answers, of 24",
+    }
+    assert line == expected[algorithm]
+    unlimited = apply_overrides(config, ["training.total_steps=null"])
+    if algorithm == "ppo":
+        assert "13 rollouts" in rlhf_line(unlimited, load_run_data(unlimited), 25)

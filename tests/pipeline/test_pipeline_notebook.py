@@ -38,6 +38,7 @@ def test_every_name_it_imports_is_there(cells: list[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # of a machine that may be very busy
 def test_it_runs(cells: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     display = types.ModuleType("IPython.display")
