@@ -47,7 +47,7 @@ class TrainingConfig:
     """How every stage trains. Fields named `sft_*`, `ppo_*`, `dpo_*` ... concern that part only."""
 
     algorithm: str = option("ppo", "the RLHF algorithm", choices=ALGORITHMS)
-    seed: int = option(42, "seed of every random generator", low=0, high=2**63)
+    seed: int = option(42, "seed of every random generator", low=0, high=2**32 - 1)
     learning_rate: float = option(1e-5, "peak learning rate of the RLHF stage", low=0.0)
     batch_size: int = option(8, "sequences (SFT) or pairs an optimiser step", low=1)
     gradient_accumulation_steps: int = option(1, "multiplies batch_size", low=1)

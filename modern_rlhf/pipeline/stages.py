@@ -10,6 +10,7 @@ Every stage reads earlier ones from disk only, so any of them can be run or resu
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +60,10 @@ def stage_record(result: TrainResult, seconds: float) -> dict[str, Any]:
         "peak_memory_mb": peak_memory_mb(),
         "peak_gpu_memory_mb": peak_gpu_memory_mb(),
         "stopped_early": result.stopped_early,
-        "last_metrics": result.metrics,
+        # A value may have none (the explained variance of equal returns), and JSON has no NaN.
+        "last_metrics": {
+            name: value if math.isfinite(value) else None for name, value in result.metrics.items()
+        },
     }
 
 

@@ -26,7 +26,9 @@ from modern_rlhf.pipeline.settings import (
     remember_settings,
     stage_settings,
 )
+from modern_rlhf.pipeline.stages import stage_record
 from modern_rlhf.records import Prompt
+from modern_rlhf.trainer.loop import TrainResult
 
 
 def run(config: ModernRLHFConfig, **options: Any) -> Any:
@@ -324,3 +326,16 @@ def test_the_plan_counts_steps_as_the_trainers_do(config: ModernRLHFConfig, algo
     unlimited = apply_overrides(config, ["training.total_steps=null"])
     if algorithm == "ppo":
         assert "13 rollouts" in rlhf_line(unlimited, load_run_data(unlimited), 25)
+
+
+def test_a_metric_without_a_value_does_not_cost_the_stage(tmp_path: Path) -> None:
+    """The explained variance of returns that are all the same is NaN, which JSON does not have."""
+    result = TrainResult(
+        steps=1, metrics={"loss": 0.5, "explained_variance": float("nan")}, seconds=1.0, tokens=2
+    )
+    record = stage_record(result, 1.0)
+    assert record["last_metrics"] == {"loss": 0.5, "explained_variance": None}
+    artifacts = Artifacts(tmp_path)
+    artifacts.finish("ppo", record)
+    found = artifacts.done("ppo")
+    assert found is not None and found["steps"] == 1
