@@ -5,9 +5,10 @@ outside the scratch folder and the standard library. Native code that was loaded
 so it is a courtesy, not a boundary, and the report says so. It cannot be removed once installed.
 
 A program shares the interpreter with it. So the hook uses nothing that a program can change: no
-module, no global, no function of Python; all it needs are immutable values and functions of C, bound as
-defaults of its own parameters. The exception it raises shows its frame, hence its values, but not the
-function, whose code and defaults may not be read or replaced either.
+module, no global, no function of Python; all it needs are immutable values and functions of C, bound
+as defaults of its own parameters (but on Windows, where Python code resolves paths). The exception
+it raises shows its frame, hence its values, but not the function, whose code and defaults may not be
+read or replaced either.
 It is longer than a function should be for that reason.
 """
 
@@ -99,6 +100,7 @@ def _hook(
     writing: int = _WRITING,
     max_links: int = _MAX_LINKS,
     sep: str = os.sep,
+    other_sep: str = os.altsep or os.sep,
     this: str = __file__,
     starts: Any = str.startswith,
     split: Any = str.split,
@@ -172,7 +174,8 @@ def _hook(
             allowed = False  # an object that may answer differently the next time
             break
         if how == "n":  # relative to a folder's descriptor: a name of that folder
-            allowed = allowed and text not in ("", ".", "..") and find(text, sep) < 0
+            allowed = allowed and text not in ("", ".", "..")
+            allowed = allowed and find(text, sep) < 0 and find(text, other_sep) < 0
             continue
         relative = not starts(text, sep)
         if resolve is not None:
@@ -186,7 +189,8 @@ def _hook(
             try:
                 rest = [*turned(parts)]
                 if relative:
-                    extend(rest, [*turned(split(getcwd(), sep))])
+                    full = getcwd()  # the kernel's answer holds no links
+                    full = "" if full == sep else full
                 while rest:
                     part = pop(rest)
                     if part in ("", "."):
