@@ -100,6 +100,16 @@ def local_socket(libc: Any, job: dict[str, Any]) -> bool | None:
     return True
 
 
+def sent_descriptors(libc: Any, job: dict[str, Any]) -> bool | None:
+    """descriptors sent over a local pair: those on their way are counted by user."""
+    if not hasattr(socket, "send_fds"):
+        return None
+    here, there = socket.socketpair()
+    with here, there:
+        socket.send_fds(here, [b"x"], [0])
+    return True
+
+
 def exotic_socket(libc: Any, job: dict[str, Any]) -> bool | None:
     """netlink, packet and vsock sockets."""
     if not _LINUX:
@@ -263,7 +273,7 @@ def disk(libc: Any, job: dict[str, Any]) -> bool | None:
 LEVEL: dict[str, int] = {
     "memory": 0, "big_file": 0, "environment": 0, "descriptors": 0, "raise_limits": 0,
     "new_process": 1, "other_program": 1, "signal_others": 1, "kill_itself": 1, "internet": 1,
-    "local_socket": 1, "exotic_socket": 1, "read_outside": 1, "write_outside": 1, "devices": 1,
+    "local_socket": 1, "sent_descriptors": 1, "exotic_socket": 1, "read_outside": 1, "write_outside": 1, "devices": 1,
     "process_files": 1, "tracing": 1, "kernel_surface": 1, "shared_memory": 1, "namespaces": 1,
     "scheduling": 1, "host_paths": 2, "host_processes": 2, "disk": 2,
 }  # fmt: skip
