@@ -31,19 +31,11 @@ NODE_LIMIT = 200
 
 _KINDS = 3
 _OPERAND, _DEFINITION, _CONTROL = range(_KINDS)
-_CHILD, _NAMED, _PLAIN = range(3)
-_COMPOUND = (
-    ast.For,
-    ast.AsyncFor,
-    ast.While,
-    ast.If,
-    ast.With,
-    ast.AsyncWith,
-    ast.Try,
-    ast.FunctionDef,
-    ast.AsyncFunctionDef,
-    ast.ClassDef,
-    ast.ExceptHandler,
+_COMPOUND = frozenset(
+    (
+        *("For", "AsyncFor", "While", "If", "With", "AsyncWith", "Try"),
+        *("FunctionDef", "AsyncFunctionDef", "ClassDef", "ExceptHandler"),
+    )
 )
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _PAYLOAD = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
@@ -199,42 +191,33 @@ def _read(node: ast.AST) -> tuple[str, list[tuple[ast.AST, int]]]:
 
     The label is the kind and every plain field and operator, but no name a program may choose.
     """
-    kind = type(node)
+    kind = type(node).__name__
     if isinstance(node, ast.Name):
         return "variable", []
     if isinstance(node, ast.Constant):
         return f"{type(node.value).__name__} {literal_text(node.value)}", []
     if isinstance(node, ast.arg):
         return "argument", [(node.annotation, _OPERAND)] if node.annotation else []
-    label = kind.__name__
+    label = kind
     children: list[tuple[ast.AST, int]] = []
-    for field, edge in _fields(kind):
+    for field, edge in _read_fields(kind, node._fields):
         value = getattr(node, field, None)
-        for one in value if type(value) is list else (value,):
-            role = _role(type(one))
-            if role == _CHILD:
-                children.append((one, edge))
-            elif role == _NAMED:
+        for one in value if isinstance(value, list) else (value,):
+            if isinstance(one, _PAYLOAD):
                 label += f" {type(one).__name__}"
+            elif isinstance(one, ast.AST):
+                children.append((one, edge))
             elif one is not None:
                 label += f" {one}"
     return label, children
 
 
 @cache
-def _role(kind: type) -> int:
-    """What a value of this type is to the node that holds it: a child, a named operator, or plain."""
-    if issubclass(kind, _PAYLOAD):
-        return _NAMED
-    return _CHILD if issubclass(kind, ast.AST) else _PLAIN
-
-
-@cache
-def _fields(kind: type[ast.AST]) -> list[tuple[str, int]]:
+def _read_fields(kind: str, fields: tuple[str, ...]) -> list[tuple[str, int]]:
     """The fields of a kind of node that say something, in the order of evaluation, with edge kinds."""
-    governs = _GOVERNED if issubclass(kind, _COMPOUND) else ()
+    governs = _GOVERNED if kind in _COMPOUND else ()
     return [
         (field, _CONTROL if field in governs else _OPERAND)
-        for field in _ORDER.get(kind.__name__, kind._fields)
+        for field in _ORDER.get(kind, fields)
         if field not in ("ctx", "type_comment")
     ]
