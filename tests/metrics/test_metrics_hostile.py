@@ -75,7 +75,7 @@ def test_no_crash_no_hang(name: str) -> None:
     assert seconds < LIMIT_SECONDS
     start = time.process_time()
     as_both = evaluator.evaluate([text], [text])
-    assert time.process_time() - start < 2 * LIMIT_SECONDS
+    assert time.process_time() - start < LIMIT_SECONDS
     for metric in TEXT_METRICS:
         value, same = as_prediction[metric].value, as_both[metric].value
         assert value is not None and 0.0 <= value <= 1.0
