@@ -74,7 +74,7 @@ class TrainingConfig:
 
     use_multi_stage: bool = option(True, "run SFT and reward modelling before RLHF")
     sft_learning_rate: float = option(5e-5, "peak learning rate of SFT", low=0.0)
-    sft_epochs: float = option(1, "passes over the demonstrations", low=0.0)
+    sft_epochs: float = option(1, "passes over the demonstrations", low=1e-6)
     sft_batch_size: int | None = option(None, "sequences a step; null = batch_size", low=1)
     sft_warmup_steps: int = option(0, "linear warm-up of SFT", low=0)
     reward_modeling_epochs: int = option(2, "passes over pairs when the backbone trains", low=0)
@@ -82,7 +82,7 @@ class TrainingConfig:
     reward_backbone_learning_rate: float = option(
         1e-5, "of the reward backbone, where it is trained too", low=0.0
     )
-    rlhf_epochs: float = option(3, "passes over the prompts in RLHF", low=0.0)
+    rlhf_epochs: float = option(3, "passes over the prompts in RLHF", low=1e-6)
 
     rollout_batch_size: int = option(64, "episodes sampled before each update", low=1)
     samples_per_prompt: int = option(1, "G: samples of one prompt in a rollout", low=1)

@@ -207,6 +207,11 @@ def test_overrides_apply_left_to_right_and_copy() -> None:
         ("training.gradient_checkpointing=yes", "expected true or false"),
         ("training.algorithm=PPO", "did you mean 'ppo'"),
         ("data.rater_weights={}{", "not valid JSON"),
+        (
+            "training.sft_epochs=0",
+            "out of range: expected 1e-06",
+        ),  # it would train one step all the same
+        ("training.rlhf_epochs=0", "out of range"),
         ("hardware.device=cuda:x", "cuda:N"),
         ("data.output_path=", "data.output_path is empty"),
     ],
