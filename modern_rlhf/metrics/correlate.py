@@ -4,7 +4,9 @@ Pearson, Spearman and Kendall (tau-b) correlation by scipy, and pairwise accurac
 answers that humans graded differently, the share that the scores put in the same order, a tie of the
 scores counting half. Pairwise accuracy is linear in the number of concordant less discordant pairs,
 so it follows from tau-b without visiting the pairs. Intervals are 95% percentile bootstrap over the
-answers, or over groups of answers (all answers to one question) that stand or fall together.
+answers, or over groups of answers (all answers to one question) that stand or fall together. A group
+drawn twice meets itself, so pairs within a group weigh more than in the value, by a share that falls
+with the number of groups: with a handful of them the interval may miss the value.
 
 Pure: columns of numbers in, numbers out.
 """
