@@ -22,7 +22,10 @@ from modern_rlhf.trainer.runtime import Runtime
 
 LORA = ModelConfig(use_lora=True, lora_r=4, lora_alpha=8)
 GOOD, BAD = "x = sorted(y)", "no idea at all"
-PAIRS = [PreferencePair(f"q{n}", f"{GOOD} {n}", f"{BAD} {n}", group_id=str(n)) for n in range(24)]
+PAIRS = [  # of many lengths, so that a batch by length is another order
+    PreferencePair(f"q{n}", f"{GOOD} {n}{'#' * (7 * n % 11)}", f"{BAD} {n}", group_id=str(n))
+    for n in range(24)
+]
 RATINGS = [
     Rating(p.prompt, text, {"correct": value, "useful": value}, group_id=p.group_id)
     for p in PAIRS
@@ -177,3 +180,20 @@ def test_how_the_backbone_is_run_changes_no_gradient(
         assert len(calls[1]) > len(calls[0]) and sum(calls[1]) == sum(calls[0])
     for name, value in whole.items():
         torch.testing.assert_close(split[name], value, atol=2e-5, rtol=0)
+
+
+def test_features_come_back_in_the_order_of_the_rows(make_backbone: Make) -> None:
+    trainer = lora_trainer(make_backbone, tokens_per_micro_batch=60)
+    targets, model, rows = trainer.pair_targets, trainer.model, [3, 0, 5, 1, 4]
+    sides = {
+        "chosen": (targets.prompts, targets.chosen),
+        "rejected": (targets.prompts, targets.rejected),
+    }
+    found, read = trainer._features(sides, rows)
+    tokens = 0
+    for side, (prompts, texts) in zip(found, sides.values(), strict=True):
+        for features, row in zip(side, rows, strict=True):
+            batch = model.encode_pairs([prompts[row]], [texts[row]])
+            torch.testing.assert_close(features, model.features(batch)[0], atol=1e-5, rtol=0)
+            tokens += int(batch.lengths.sum())
+    assert read == tokens
