@@ -179,6 +179,12 @@ class RunTracker:
                 if name in offsets:
                     file.cut(offsets[name])
 
+    def forget(self, stage: str) -> None:
+        """Take out every line of a stage that starts from nothing again."""
+        if self.enabled:
+            for file in self._files.values():
+                file.drop("stage", stage)
+
     def close(self) -> None:
         """Flush and close everything; safe to call twice. The status is left as it was last set."""
         for file in self._files.values():

@@ -266,6 +266,8 @@ class ModernRLHFPipeline:
                 artifacts.set_offsets(tracker.offsets())
             elif not list(artifacts.stage(folder).glob("checkpoint-*")):
                 tracker.truncate_to(known)
+                tracker.forget("reward" if name == "reward" else folder)
+                artifacts.set_offsets(tracker.offsets())
             remember_settings(artifacts, folder, settings)
             tracker.status(state="running", stage=name, message=f"stage {name}")
         seed_global_generators(self.config.training.seed)

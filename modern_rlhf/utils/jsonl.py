@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from modern_rlhf.errors import OutputError
-from modern_rlhf.utils.atomic import output_error, write_all
+from modern_rlhf.utils.atomic import output_error, write_all, write_bytes
 
 LOGGER = logging.getLogger(__name__)
 
@@ -75,6 +75,25 @@ class JsonLines:
                 os.truncate(self.path, offset)
             except OSError as error:
                 raise output_error(error, self.path) from error
+
+    def drop(self, key: str, value: object) -> int:
+        """Rewrite the file without the lines whose `key` is `value`; how many those were."""
+        if not self.path.exists():
+            return 0
+        self.close()
+        kept, dropped = bytearray(), 0
+        for line in self.path.read_bytes().splitlines(keepends=True):
+            try:
+                gone = line.endswith(b"\n") and json.loads(line).get(key) == value
+            except ValueError:  # half a line: the next writer removes it
+                gone = False
+            if gone:
+                dropped += 1
+            else:
+                kept += line
+        if dropped:
+            write_bytes(self.path, bytes(kept))
+        return dropped
 
     def close(self) -> None:
         """Close the file; the next line opens it again."""

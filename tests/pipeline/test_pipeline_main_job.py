@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,11 @@ def test_the_main_job_leaves_what_the_design_says(config: ModernRLHFConfig) -> N
     lines = (out / "metrics.jsonl").read_text().count('"kind": "train"')
     run(config, resume=True)
     assert (out / "metrics.jsonl").read_text().count('"kind": "train"') == lines
+    # A stage whose folder was removed is trained again, and no line of it stands twice.
+    before_removal = train_lines(out)
+    shutil.rmtree(out / "ppo")
+    run(config, resume=True)
+    assert train_lines(out) == before_removal
     # Neither an evaluation nor a stage of other settings passes for this run's.
     with pytest.raises(ConfigError, match=r"sft was made with training\.seed = 42 \(now 5\)"):
         run(apply_overrides(config, ["training.seed=5"]), resume=True)

@@ -145,6 +145,22 @@ def test_cutting_back_also_works_on_a_tracker_that_has_written(tmp_path: Path) -
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1, 2]
 
 
+def test_the_lines_of_a_stage_that_starts_again_are_taken_out(tmp_path: Path) -> None:
+    with RunTracker(tmp_path) as tracker:
+        tracker.log("sft", 1, {"loss": 1.0})
+        tracker.log_rollouts([{"stage": "ppo", "text": '"stage": "sft"'}])
+        sft = (tmp_path / "metrics.jsonl").read_bytes()
+        tracker.log("ppo", 1, {"loss": 2.0})
+        tracker.log_timing("ppo", 1, {"seconds": 2.0})
+        tracker.forget("ppo")
+        assert (tmp_path / "metrics.jsonl").read_bytes() == sft
+        assert tracker.offsets()["timings.jsonl"] == tracker.offsets()["rollouts.jsonl"] == 0
+        tracker.log_rollouts([{"stage": "ppo", "text": '"stage": "sft"'}])
+        tracker.forget("sft")
+        assert tracker.offsets()["metrics.jsonl"] == 0
+    assert len((tmp_path / "rollouts.jsonl").read_text().splitlines()) == 1
+
+
 def test_a_log_that_lost_lines_is_said_loudly(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
