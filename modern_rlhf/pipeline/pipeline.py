@@ -261,13 +261,7 @@ class ModernRLHFPipeline:
             workspace.say(f"{name}: already finished in {artifacts.stage(folder)}, kept")
             return done
         if tracker is not None and processes.is_main:
-            known = artifacts.offsets() if workspace.resume else {}
-            if not known:
-                artifacts.set_offsets(tracker.offsets())
-            elif not list(artifacts.stage(folder).glob("checkpoint-*")):
-                tracker.truncate_to(known)
-                tracker.forget("reward" if name == "reward" else folder)
-                artifacts.set_offsets(tracker.offsets())
+            workspace.begin_logs("reward" if name == "reward" else folder, folder)
             remember_settings(artifacts, folder, settings)
             tracker.status(state="running", stage=name, message=f"stage {name}")
         seed_global_generators(self.config.training.seed)

@@ -61,6 +61,19 @@ class Workspace:
             tqdm.write(text)
         LOGGER.info("%s", text)
 
+    def begin_logs(self, stage: str, folder: str) -> None:
+        """Cut off what an abandoned attempt at a stage has logged, unless its checkpoint says from where."""
+        tracker, artifacts = self.tracker, self.artifacts
+        if tracker is None:
+            return
+        known = artifacts.offsets() if self.resume else {}
+        if not known:
+            artifacts.set_offsets(tracker.offsets())
+        elif not list(artifacts.stage(folder).glob("checkpoint-*")):
+            tracker.truncate_to(known)
+            tracker.forget(stage)
+            artifacts.set_offsets(tracker.offsets())
+
     @property
     def processes(self) -> Processes:
         """All processes of this run; only the main one writes files."""

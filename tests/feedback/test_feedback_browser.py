@@ -68,8 +68,9 @@ def begin(browser: Browser, url: str, name: str = "Ann") -> None:
     browser.open(url)
     if "Change name" in browser.text():
         browser.click(".leave button")
-        browser.wait("document.getElementById('name')")
-    browser.keys(name, "enter")  # the field has the focus
+    # The field takes the focus by itself, with the first frame that is drawn.
+    browser.wait("document.activeElement?.id === 'name'")
+    browser.keys(name, "enter")
     browser.wait("document.getElementById('rating')")
 
 
