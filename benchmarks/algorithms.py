@@ -1,14 +1,15 @@
 """Does every online algorithm raise the reward and keep near the reference? The same budget, seeds 0-2.
 
-    python -m benchmarks.algorithms --out algorithm_runs [--seeds 0 1 2] [--rollouts 36]
+    python -m benchmarks.algorithms --out algorithm_runs [--seeds 0 1 2] [--passes 7] [--prompts 96]
 
 For every seed the model is fine-tuned once (preset `cpu-test`, without a learned reward); from there PPO,
-REINFORCE, RLOO, GRPO and Dr. GRPO sample as many answers to the same prompts, in the same order. The
-reward is the preset's composite of syntax, execution and similarity. Reported: mean reward of the first
-and the last rollouts (fresh samples of the policy as it is then) and their difference, with a 95% bootstrap
-interval over prompts; the mean KL to the fine-tuned model in the last rollouts and its largest value in
-any rollout, nats a response. Writes `algorithms.json`, `algorithms.md` and `algorithms.png`. A command
-that was interrupted goes on where it stopped when it is given again.
+REINFORCE, RLOO, GRPO and Dr. GRPO sample as many answers to the same prompts, in the same order, several
+passes over them. The reward is the preset's composite of syntax, execution and similarity. Reported: mean
+reward of the first and of the last pass (fresh samples of the policy as it is then) and their difference,
+paired by prompt, with a 95% bootstrap interval over prompts; the mean KL to the fine-tuned model in the last
+pass and its largest value in any rollout, nats a response. These are the prompts that are trained on: what
+carries over to others is `benchmarks.learning`'s question. Writes `algorithms.json`, `algorithms.md` and
+`algorithms.png`. A command that was interrupted goes on where it stopped when it is given again.
 """
 
 from __future__ import annotations
@@ -37,19 +38,25 @@ RUNS = {
 }
 BOUND = 10.0
 """Nats a response that the KL must stay below to be called bounded."""
-WINDOW = 4
-"""Rollouts at either end that the table compares."""
+SAMPLES_PER_PROMPT = 8
+ROLLOUT = 24
+"""Prompts of a rollout."""
 SAMPLES = 2000
 
 
 def configured(options: argparse.Namespace, seed: int, folder: Path, more: Sequence[str]) -> Any:
+    rollouts = options.passes * options.prompts // ROLLOUT
     settings = [
         f"training.seed={seed}",
         f"data.output_path={folder}",
         "reward.use_custom_reward=false",
-        f"training.rlhf_epochs={options.rollouts}",
+        f"data.max_prompts={options.prompts}",
+        "data.validation_fraction=0",  # every prompt is trained on
+        f"training.rlhf_epochs={options.passes}",
+        f"training.samples_per_prompt={SAMPLES_PER_PROMPT}",
+        f"training.rollout_batch_size={ROLLOUT * SAMPLES_PER_PROMPT}",
         "training.self_imitation_steps=0",  # the algorithms themselves are compared
-        f"training.total_steps={2 * options.rollouts}",  # the preset has two mini-batches a rollout
+        f"training.total_steps={2 * rollouts}",  # the preset has two mini-batches a rollout
         "training.save_steps=6",
         "training.eval_steps=0",
     ]
@@ -83,17 +90,19 @@ def curves(folder: Path) -> dict[str, list[float]]:
 
 
 def ends(folder: Path, window: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean reward of each prompt in the first and in the last rollouts."""
+    """Mean reward of each prompt in the first and in the last pass of `window` rollouts, paired."""
     rows = [row for row in read_rollouts(folder / "rollouts.jsonl") if row["reward"] is not None]
     last = max(row["step"] for row in rows)
-    found = []
+    found: list[dict[str, float]] = []
     for steps in (range(1, window + 1), range(last - window + 1, last + 1)):
-        by_prompt: dict[tuple[int, str], list[float]] = {}
+        by_prompt: dict[str, list[float]] = {}
         for row in rows:
             if row["step"] in steps:
-                by_prompt.setdefault((row["step"], row["prompt"]), []).append(row["reward"])
-        found.append(np.array([np.mean(values) for values in by_prompt.values()]))
-    return found[0], found[1]
+                by_prompt.setdefault(row["prompt"], []).append(row["reward"])
+        found.append({prompt: float(np.mean(values)) for prompt, values in by_prompt.items()})
+    first, final = found
+    both = sorted(first.keys() & final.keys())
+    return np.array([first[p] for p in both]), np.array([final[p] for p in both])
 
 
 def means(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -103,17 +112,16 @@ def means(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return drawn
 
 
-def measured(out: Path, name: str, seed: int) -> dict[str, Any]:
+def measured(out: Path, name: str, seed: int, window: int) -> dict[str, Any]:
     """One run's figures; the bootstrap is over prompts, the unit that was drawn."""
     folder = out / f"seed-{seed}" / name
     curve = curves(folder)
-    window = min(WINDOW, max(1, len(curve["reward"]) // 2))
     first, last = ends(folder, window)
-    generator = np.random.default_rng(seed)
-    gain = means(last, generator) - means(first, generator)
+    gain = means(last - first, np.random.default_rng(seed))
     return {
         "algorithm": name,
         "seed": seed,
+        "prompts": len(first),
         "first": float(first.mean()),
         "last": float(last.mean()),
         "gain": float(last.mean() - first.mean()),
@@ -131,7 +139,7 @@ def interval(samples: Any) -> str:
 
 def table(runs: list[dict[str, Any]]) -> str:
     lines = [
-        "| algorithm | seed | reward first | reward last | gain [95%] | KL last | KL max |",
+        "| algorithm | seed | reward, first pass | last pass | gain [95%] | KL last | KL max |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in RUNS:
@@ -183,13 +191,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("algorithm_runs"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--algorithms", nargs="+", default=list(RUNS), choices=list(RUNS))
-    parser.add_argument("--rollouts", type=int, default=36)
+    parser.add_argument("--passes", type=int, default=7)
+    parser.add_argument("--prompts", type=int, default=96, help=f"a multiple of {ROLLOUT}")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
     options = parser.parse_args()
+    if options.prompts % ROLLOUT:
+        parser.error(f"--prompts has to be a multiple of {ROLLOUT}")
     for seed in options.seeds:
         run(options, seed)
     runs = [
-        measured(options.out, name, seed) for name in options.algorithms for seed in options.seeds
+        measured(options.out, name, seed, options.prompts // ROLLOUT)
+        for name in options.algorithms
+        for seed in options.seeds
     ]
     write_json(options.out / "algorithms.json", {"runs": runs}, 1)
     text = table(runs)
