@@ -45,7 +45,7 @@ SAMPLES = 2000
 
 
 def configured(options: argparse.Namespace, seed: int, folder: Path, more: Sequence[str]) -> Any:
-    rollouts = options.passes * options.prompts // ROLLOUT
+    rollouts = -(-options.passes * options.prompts // ROLLOUT)
     settings = [
         f"training.seed={seed}",
         f"data.output_path={folder}",
@@ -89,20 +89,17 @@ def curves(folder: Path) -> dict[str, list[float]]:
     return {name: [float(line[name]) for line in lines] for name in ("reward", "kl")}
 
 
-def ends(folder: Path, window: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean reward of each prompt in the first and in the last pass of `window` rollouts, paired."""
-    rows = [row for row in read_rollouts(folder / "rollouts.jsonl") if row["reward"] is not None]
-    last = max(row["step"] for row in rows)
-    found: list[dict[str, float]] = []
-    for steps in (range(1, window + 1), range(last - window + 1, last + 1)):
-        by_prompt: dict[str, list[float]] = {}
-        for row in rows:
-            if row["step"] in steps:
-                by_prompt.setdefault(row["prompt"], []).append(row["reward"])
-        found.append({prompt: float(np.mean(values)) for prompt, values in by_prompt.items()})
-    first, final = found
-    both = sorted(first.keys() & final.keys())
-    return np.array([first[p] for p in both]), np.array([final[p] for p in both])
+def ends(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mean reward of each prompt when it was sampled for the first and for the last time, paired."""
+    by_prompt: dict[str, dict[int, list[float]]] = {}
+    for row in read_rollouts(folder / "rollouts.jsonl"):
+        if row["reward"] is not None:
+            by_prompt.setdefault(row["prompt"], {}).setdefault(row["step"], []).append(
+                row["reward"]
+            )
+    again = [steps for steps in by_prompt.values() if len(steps) > 1]
+    first, last = (np.array([np.mean(one[end(one)]) for one in again]) for end in (min, max))
+    return first, last
 
 
 def means(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -112,11 +109,12 @@ def means(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return drawn
 
 
-def measured(out: Path, name: str, seed: int, window: int) -> dict[str, Any]:
+def measured(out: Path, name: str, seed: int) -> dict[str, Any]:
     """One run's figures; the bootstrap is over prompts, the unit that was drawn."""
     folder = out / f"seed-{seed}" / name
     curve = curves(folder)
-    first, last = ends(folder, window)
+    first, last = ends(folder)
+    window = -(-len(first) // ROLLOUT)  # rollouts of a pass
     gain = means(last - first, np.random.default_rng(seed))
     return {
         "algorithm": name,
@@ -192,17 +190,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--algorithms", nargs="+", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--passes", type=int, default=7)
-    parser.add_argument("--prompts", type=int, default=96, help=f"a multiple of {ROLLOUT}")
+    parser.add_argument(
+        "--prompts", type=int, default=96, help="tasks read; those SFT has seen are left out"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
     options = parser.parse_args()
-    if options.prompts % ROLLOUT:
-        parser.error(f"--prompts has to be a multiple of {ROLLOUT}")
     for seed in options.seeds:
         run(options, seed)
     runs = [
-        measured(options.out, name, seed, options.prompts // ROLLOUT)
-        for name in options.algorithms
-        for seed in options.seeds
+        measured(options.out, name, seed) for name in options.algorithms for seed in options.seeds
     ]
     write_json(options.out / "algorithms.json", {"runs": runs}, 1)
     text = table(runs)
