@@ -26,8 +26,9 @@ from modern_rlhf.config.io import apply_overrides
 from modern_rlhf.config.presets import get_preset
 from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
+from modern_rlhf.report.style import COLOURS, DASHES, finish, grid, house_style, whole_steps
 from modern_rlhf.tracking import read_metrics, read_rollouts
-from modern_rlhf.utils.atomic import write_json, write_text
+from modern_rlhf.utils.atomic import write_bytes, write_json, write_text
 
 RUNS = {
     "ppo": ["training.algorithm=ppo"],
@@ -163,25 +164,31 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + f"\n\nBounded: KL below {BOUND:g} nats a response in every rollout.\n"
 
 
-def plot(runs: list[dict[str, Any]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    for axes, key in zip(figure.subplots(1, 2), ("reward", "kl"), strict=True):
-        for name in RUNS:
-            mine = [run["curves"][key] for run in runs if run["algorithm"] == name]
-            if mine:
-                length = min(map(len, mine))
-                stacked = np.array([curve[:length] for curve in mine])
-                steps = np.arange(1, length + 1)
-                axes.plot(steps, stacked.mean(0), label=name)
-                axes.fill_between(steps, stacked.min(0), stacked.max(0), alpha=0.15)
-        axes.set_xlabel("rollout")
-        axes.set_ylabel(
-            "mean reward" if key == "reward" else "KL to the SFT model, nats a response"
-        )
-    figure.axes[0].legend()
-    figure.savefig(path, dpi=110)
+def plot(runs: list[dict[str, Any]]) -> bytes:
+    """PNG: reward and KL by rollout, a line an algorithm, the band from the lowest to the highest seed."""
+    panels = {
+        "reward": ("Reward of sampled answers", "mean reward, 0 to 1"),
+        "kl": ("KL to the SFT model", "nats a response"),
+    }
+    with house_style():
+        figure, axes = grid(2, panel=(5.4, 3.4), columns=2)
+        for axis, (key, (title, label)) in zip(axes, panels.items(), strict=True):
+            for place, name in enumerate(RUNS):
+                mine = [run["curves"][key] for run in runs if run["algorithm"] == name]
+                if mine:
+                    length = min(map(len, mine))
+                    stacked = np.array([curve[:length] for curve in mine])
+                    steps = np.arange(1, length + 1)
+                    colour = COLOURS[place]
+                    dash = DASHES[place % len(DASHES)]
+                    axis.plot(steps, stacked.mean(0), color=colour, linestyle=dash, label=name)
+                    low, high = stacked.min(0), stacked.max(0)
+                    axis.fill_between(steps, low, high, color=colour, alpha=0.1, linewidth=0)
+            axis.set(title=title, ylabel=label, xlabel="rollout")
+            whole_steps(axis)
+        axes[0].legend()
+        caption = "Lines: mean of the seeds; bands: lowest and highest seed. Each rollout has other prompts of the same set."
+        return finish(figure, title="Online algorithms, equal budgets", caption=caption)
 
 
 def main() -> None:
@@ -203,7 +210,7 @@ def main() -> None:
     write_json(options.out / "algorithms.json", {"runs": runs}, 1)
     text = table(runs)
     write_text(options.out / "algorithms.md", text)
-    plot(runs, options.out / "algorithms.png")
+    write_bytes(options.out / "algorithms.png", plot(runs))
     print(text)
 
 

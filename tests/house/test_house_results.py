@@ -87,3 +87,19 @@ def test_the_real_run_s_figures(repository: Path) -> None:
         cells.append(f"+{cell(gains[name], 'difference')}")
         assert f"| {' | '.join(cells)} |" in page
     assert gain["low"] > 0
+
+
+def test_the_algorithms_table(repository: Path) -> None:
+    found = json.loads((repository / "docs" / "algorithms.json").read_text())
+    page = (repository / "docs" / "results.md").read_text(encoding="utf-8")
+    assert "\n".join(found["table"]) in page
+    kinds = {run["algorithm"] for run in found["runs"]}
+    assert kinds == {"ppo", "reinforce", "rloo", "grpo"} and len(found["runs"]) == 12
+    for run in found["runs"]:
+        assert run["gain"] == pytest.approx(run["last"] - run["first"]) and run["gain"] > 0
+        assert (
+            run["kl_max"] == pytest.approx(max(run["curves"]["kl"]), abs=1e-4)
+            and run["kl_max"] < 10
+        )
+        row = f"| {run['algorithm']} | {run['seed']} | {run['first']:.3f} | {run['last']:.3f} |"
+        assert row in page
