@@ -56,6 +56,7 @@ class TrainingConfig:
     save_steps: int = option(50, "a checkpoint every N steps; 0 saves only at the end", low=0)
     eval_steps: int = option(50, "an evaluation every N steps; 0 only at the end", low=0)
     keep_checkpoints: int = option(2, "newest checkpoints kept", low=1)
+    load_best_model_at_end: bool = option(False, "end with the best evaluated checkpoint")
     early_stopping_patience: int = option(
         7, "evaluations without gain before stopping; 0 never", low=0
     )
@@ -264,9 +265,8 @@ class ModernRLHFConfig:
         composite = sum(v for k, v in weights.items() if k != "human_feedback_weight")
         if composite <= 0:
             raise ConfigError(
-                "all four composite reward weights are 0, so there is nothing to learn from; "
-                "give at least one of reward.syntax_reward_weight, execution_reward_weight, "
-                "semantic_reward_weight, human_preference_weight a positive value"
+                "all four composite reward weights are 0, so there is nothing to learn from; give one of "
+                "reward.{syntax,execution,semantic}_reward_weight, human_preference_weight a positive value"
             )
         for rater, weight in self.data.rater_weights.items():
             if not 0 <= weight < math.inf:
@@ -322,25 +322,25 @@ def check_training(training: TrainingConfig) -> TrainingConfig:
         )
     preferences = training.algorithm == "dpo" or training.use_dpo
     if preferences and training.dpo_loss_type == "orpo":
-        coefficient = training.ppo_sft_coef if training.dpo_online else training.dpo_sft_coef
-        if coefficient == 0:
-            name = "ppo_sft_coef" if training.dpo_online else "dpo_sft_coef"
+        name = "ppo_sft_coef" if training.dpo_online else "dpo_sft_coef"
+        if getattr(training, name) == 0:
             raise ConfigError(
                 "training.dpo_loss_type = 'orpo' is an SFT loss with an odds-ratio term and nothing "
                 f"without the SFT loss: set training.{name}=1"
             )
     if "" in training.stop_strings:
         raise ConfigError("training.stop_strings holds an empty text, which would end every answer")
-    compares = training.algorithm in ("rloo", "grpo") or training.dpo_online
-    if compares and training.samples_per_prompt < 2:
+    if training.load_best_model_at_end and training.eval_steps % (training.save_steps or math.inf):
         raise ConfigError(
-            f"training.samples_per_prompt = {training.samples_per_prompt}: {training.algorithm} "
-            "compares samples of one prompt, so it needs at least 2"
+            "training.load_best_model_at_end needs a checkpoint at every evaluation: make "
+            f"training.eval_steps = {training.eval_steps} a multiple of save_steps, {training.save_steps} now"
         )
-    if training.ppo_group_baseline and training.samples_per_prompt < 2:
+    compares = training.algorithm in ("rloo", "grpo") or training.dpo_online
+    if (compares or training.ppo_group_baseline) and training.samples_per_prompt < 2:
+        who = training.algorithm if compares else "training.ppo_group_baseline"
         raise ConfigError(
-            "training.ppo_group_baseline compares samples of one prompt: set "
-            "training.samples_per_prompt to at least 2"
+            f"training.samples_per_prompt = {training.samples_per_prompt}: {who} compares samples of one "
+            "prompt, so it needs at least 2"
         )
     if training.rollout_batch_size % training.samples_per_prompt:
         raise ConfigError(

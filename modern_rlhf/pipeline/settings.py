@@ -50,6 +50,7 @@ _SHARED = {  # fields without a prefix of their own that SFT reads too
     "training.adam_epsilon",
     "training.adam_beta2",
     "training.weight_decay",
+    "training.load_best_model_at_end",
 }
 _FEEDBACK = (
     "data.human_feedback",

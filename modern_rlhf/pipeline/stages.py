@@ -60,6 +60,7 @@ def stage_record(result: TrainResult, seconds: float) -> dict[str, Any]:
         "peak_memory_mb": peak_memory_mb(),
         "peak_gpu_memory_mb": peak_gpu_memory_mb(),
         "stopped_early": result.stopped_early,
+        "model_step": result.model_step,
         # A value may have none (the explained variance of equal returns), and JSON has no NaN.
         "last_metrics": {
             name: value if math.isfinite(value) else None for name, value in result.metrics.items()

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from modern_rlhf.checkpoint.state import random_state, restore_random_state
-from modern_rlhf.checkpoint.store import CheckpointStore, LoadedCheckpoint
+from modern_rlhf.checkpoint.store import LoadedCheckpoint
 from modern_rlhf.config.sections import TrainingConfig
 from modern_rlhf.errors import StopRequested
 from modern_rlhf.trainer.loop import TrainResult
@@ -82,7 +82,7 @@ class Keeper:
         step = 0
         runtime = self.runtime
         if runtime.resume and runtime.store is not None:
-            loaded = self._load(runtime.store)
+            loaded = self._load(runtime.store.load_latest)
             if loaded is not None:
                 self.restore(loaded.state)
                 keeper = loaded.state["keeper"]
@@ -125,20 +125,36 @@ class Keeper:
         else:
             write_json(path, {"offsets": tracker.offsets()}, 1)
 
-    def _load(self, store: CheckpointStore) -> LoadedCheckpoint | None:
-        """The newest good checkpoint: the main process chooses, the others read the same one."""
-        processes = self.runtime.processes
+    def _load(self, find: Callable[..., LoadedCheckpoint | None]) -> LoadedCheckpoint | None:
+        """A good checkpoint: the main process chooses by `find`, the others read the same one."""
+        store, processes = self.runtime.store, self.runtime.processes
+        assert store is not None
         model = self.state()["model"]
         found: list[LoadedCheckpoint | None] = []
 
         def choose() -> int | None:
-            found.append(store.load_latest({"model": model}))
+            found.append(find({"model": model}))
             return None if found[0] is None else found[0].step
 
         step = processes.on_main(choose)
         if processes.is_main or step is None:
             return found[0] if found else None
         return store.load(step)
+
+    def _take_best(self, step: int) -> int:
+        """Put the checkpoint with the best evaluation in place of the end state; the step it is of."""
+        store = self.runtime.store
+        best = None if store is None else self._load(store.best)
+        if best is None or best.step == step:
+            return step
+        self.restore(best.state)
+        LOGGER.info(
+            "%s: the model of step %d is taken, whose evaluation was best (%.4g)",
+            self.stage,
+            best.step,
+            best.metric,
+        )
+        return best.step
 
     def _restore_random(self, states: list[dict[str, Any]]) -> None:
         """This process's own state; a process that the saved run did not have takes the main one's."""
@@ -247,8 +263,10 @@ class Keeper:
         self._saved_step = step
 
     def finish(self, step: int, *, stopped_early: bool) -> TrainResult:
-        """Save the end state and close the bar."""
+        """Save the end state and close the bar; the best model instead of it where that is asked for."""
         self.save(step)
+        best = self.training.load_best_model_at_end
+        model_step = self._take_best(step) if best else step
         self._bar.close()
         return TrainResult(
             steps=step,
@@ -256,6 +274,7 @@ class Keeper:
             seconds=time.monotonic() - self._began,
             tokens=self.tokens,
             stopped_early=stopped_early,
+            model_step=model_step,
         )
 
 

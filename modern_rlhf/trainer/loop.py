@@ -128,10 +128,15 @@ def check_finite(value: float, *, what: str, step: int, remedy: str) -> None:
 
 @dataclass
 class TrainResult:
-    """What `train()` returns: steps done, the last logged metrics, and whether it stopped early."""
+    """What `train()` returns: steps done, the last logged metrics, and whether it stopped early.
+
+    `model_step` is the step whose weights the trainer holds in the end: the last one, or with
+    `load_best_model_at_end` the one whose evaluation was best.
+    """
 
     steps: int
     metrics: dict[str, float]
     seconds: float
     tokens: int
     stopped_early: bool = False
+    model_step: int | None = None

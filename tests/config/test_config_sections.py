@@ -14,6 +14,7 @@ from modern_rlhf.config import (
     get_cpu_test_config,
     get_preset,
 )
+from modern_rlhf.config.io import apply_overrides
 from modern_rlhf.errors import ConfigError
 
 FROZEN = {
@@ -196,3 +197,12 @@ def test_sampling_filters_are_fine_off_policy() -> None:
 
 def test_an_integer_is_a_float() -> None:
     assert config_from_dict({"training": {"learning_rate": 1}}).training.learning_rate == 1
+
+
+def test_the_best_model_needs_a_checkpoint_at_every_evaluation() -> None:
+    settings = ["training.load_best_model_at_end=true", "training.eval_steps=6"]
+    config = apply_overrides(ModernRLHFConfig(), [*settings, "training.save_steps=3"])
+    assert config.validate().training.load_best_model_at_end
+    for saves in (0, 4):
+        with pytest.raises(ConfigError, match="needs a checkpoint at every evaluation"):
+            apply_overrides(config, [f"training.save_steps={saves}"]).validate()

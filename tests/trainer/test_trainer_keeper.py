@@ -209,3 +209,37 @@ def test_a_run_that_stopped_early_stays_stopped_when_resumed(
     # Killed after the last checkpoint, before anybody was told that the stage is over.
     assert torch.equal(flat(run(1, resume=True).lm), weights)
     assert read_metrics(tmp_path / "metrics.jsonl") == lines
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_best_evaluated_model_is_the_end_where_that_is_asked_for(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any, tmp_path: Path, asked: bool
+) -> None:
+    seen: dict[int, torch.Tensor] = {}
+
+    def run(seed: int, resume: bool) -> None:
+        lm = tiny_llama(seed=seed)
+
+        def evaluate(step: int, epoch: float) -> dict[str, float]:
+            seen[step] = flat(lm).clone()
+            return {"score": -abs(step - 4)}
+
+        result = SFTTrainer(
+            lm,
+            byte_tokenizer,
+            train_data=ROWS,
+            config=dataclasses.replace(
+                CONFIG, save_steps=2, eval_steps=2, keep_checkpoints=1, load_best_model_at_end=asked
+            ),
+            model_config=ModelConfig(prompt_style="plain"),
+            runtime=Runtime(
+                store=CheckpointStore(tmp_path / "sft"), tracker=RunTracker(tmp_path), resume=resume
+            ),
+            evaluate=evaluate,
+        ).train()
+        wanted = 4 if asked else result.steps
+        assert result.steps == 9 and result.model_step == wanted
+        assert torch.equal(flat(lm), seen[wanted])
+
+    run(0, resume=False)
+    run(1, resume=True)  # killed before anybody was told that the stage is over
