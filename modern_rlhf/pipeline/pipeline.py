@@ -25,6 +25,7 @@ from modern_rlhf.pipeline.data import RunData, load_run_data
 from modern_rlhf.pipeline.results import write_results
 from modern_rlhf.pipeline.session import Session, resolved, seed_global_generators
 from modern_rlhf.pipeline.settings import (
+    FOLDERS,
     check_earlier,
     check_stage,
     check_stage_choice,
@@ -261,7 +262,7 @@ class ModernRLHFPipeline:
             workspace.say(f"{name}: already finished in {artifacts.stage(folder)}, kept")
             return done
         if tracker is not None and processes.is_main:
-            workspace.begin_logs("reward" if name == "reward" else folder, folder)
+            workspace.begin_logs(name if name in FOLDERS else folder, folder)
             remember_settings(artifacts, folder, settings)
             tracker.status(state="running", stage=name, message=f"stage {name}")
         seed_global_generators(self.config.training.seed)
@@ -308,7 +309,7 @@ class ModernRLHFPipeline:
             if workspace.processes.any(self.stop.requested):
                 raise StopRequested("stopped by request during evaluation; --resume goes on")
         seconds = round(time.monotonic() - began, 2)
-        folders = {"sft": "sft", "reward": "reward_model", "rlhf": self.algorithm}
+        folders = {**FOLDERS, "rlhf": self.algorithm}
 
         def conclude() -> dict[str, Any]:
             for stage_name, folder in folders.items():

@@ -70,7 +70,7 @@ _OF_REWARD = (
     "reward.human_feedback_weight",
     *_FEEDBACK,
 )
-STAGES = {"sft": "sft", "reward": "reward_model"}
+FOLDERS = {"sft": "sft", "reward": "reward_model"}
 """Folders of the stages before RLHF, whose folder is the algorithm's name."""
 
 
@@ -87,7 +87,7 @@ def check_stage_choice(
     earlier = []
     if config.training.use_multi_stage:
         earlier = ["sft", *(["reward"] if config.reward.use_custom_reward else [])]
-    if stage in STAGES and stage not in earlier:
+    if stage in FOLDERS and stage not in earlier:
         off = "training.use_multi_stage" if not earlier else "reward.use_custom_reward"
         raise ConfigError(
             f"--stage {stage}: there is no such stage with {off} = false; set it to true"
@@ -179,7 +179,7 @@ def check_settings(
     Raises:
         ConfigError: naming the stage, the fields that differ and the ways on.
     """
-    folders = {**STAGES, "rlhf": algorithm}
+    folders = {**FOLDERS, "rlhf": algorithm}
     for name, folder in folders.items():
         check_stage(
             artifacts, folder, stage_settings(config, name), reused=stage not in ("all", name)

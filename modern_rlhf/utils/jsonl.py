@@ -77,22 +77,23 @@ class JsonLines:
                 raise output_error(error, self.path) from error
 
     def drop(self, key: str, value: object) -> int:
-        """Rewrite the file without the lines whose `key` is `value`; how many those were."""
+        """Rewrite the file without the rows whose `key` is `value`; how many those were.
+
+        A broken line stays for the reader, who names it. A file without such rows is not touched.
+        """
+        self.close()
         if not self.path.exists():
             return 0
-        self.close()
-        kept, dropped = bytearray(), 0
-        for line in self.path.read_bytes().splitlines(keepends=True):
-            try:
-                gone = line.endswith(b"\n") and json.loads(line).get(key) == value
-            except ValueError:  # half a line: the next writer removes it
-                gone = False
-            if gone:
-                dropped += 1
-            else:
-                kept += line
+        kept, dropped = [], 0
+        with self.path.open("rb") as lines:
+            for line in lines:
+                row = _row(line)
+                if row is not None and row.get(key) == value:
+                    dropped += 1
+                else:
+                    kept.append(line)
         if dropped:
-            write_bytes(self.path, bytes(kept))
+            write_bytes(self.path, b"".join(kept))
         return dropped
 
     def close(self) -> None:
@@ -146,11 +147,8 @@ def iterate_lines(path: Path, problems: list[str] | None = None) -> Iterator[dic
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     with file:
         for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if isinstance(row, dict) and line.endswith(b"\n"):
+            row = _row(line)
+            if row is not None:
                 yield row
                 continue
             what = (
@@ -162,3 +160,12 @@ def iterate_lines(path: Path, problems: list[str] | None = None) -> Iterator[dic
             LOGGER.warning("%s (in %s)", message, path.parent)
             if problems is not None:
                 problems.append(message)
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The object on a whole line; None for anything else."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and line.endswith(b"\n") else None
