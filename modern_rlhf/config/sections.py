@@ -1,5 +1,8 @@
 """The configuration: six sections of plain values, and nothing that acts on them.
 
+Longer than 350 lines because it is one table: every field with its default, bounds and meaning, and the rules
+between fields that stand beside them.
+
 Names and defaults marked frozen in DESIGN stay; a new field joins the section it belongs to. Trainers
 get the section they need; nothing writes into a config after `validate()`. No torch at import.
 """
@@ -156,6 +159,11 @@ class TrainingConfig:
         False, "dpo on pairs of its own samples, ranked by the reward, instead of recorded pairs"
     )
     kto_beta: float = option(0.1, "KTO temperature", low=0.0)
+
+    @property
+    def rlhf_algorithm(self) -> str:
+        """What the RLHF stage runs: `use_dpo` overrules `algorithm`."""
+        return "dpo" if self.use_dpo else self.algorithm
 
     @property
     def max_sequence_tokens(self) -> int:
@@ -316,12 +324,11 @@ def check_training(training: TrainingConfig) -> TrainingConfig:
             f"training.rollout_batch_size = {training.rollout_batch_size} is too small to whiten "
             "advantages over (D17): use at least 8, or training.ppo_whiten_advantages=false"
         )
-    if training.dpo_online and training.algorithm != "dpo" and not training.use_dpo:
+    if training.dpo_online and training.rlhf_algorithm != "dpo":
         raise ConfigError(
             f"training.dpo_online belongs to algorithm = dpo, not to {training.algorithm!r}; set one"
         )
-    preferences = training.algorithm == "dpo" or training.use_dpo
-    if preferences and training.dpo_loss_type == "orpo":
+    if training.rlhf_algorithm == "dpo" and training.dpo_loss_type == "orpo":
         name = "ppo_sft_coef" if training.dpo_online else "dpo_sft_coef"
         if getattr(training, name) == 0:
             raise ConfigError(

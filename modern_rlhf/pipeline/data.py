@@ -62,7 +62,7 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
     lines.append(f"prompts: {found.report.line()}")
     pairs: list[PreferencePair] = []
     ratings: list[Rating] = []
-    algorithm = "dpo" if training.use_dpo else training.algorithm
+    algorithm = training.rlhf_algorithm
     learns_from_pairs = algorithm == "dpo" and not training.dpo_online
     if (config.reward.use_custom_reward and training.use_multi_stage) or learns_from_pairs:
         if data.human_feedback_path is not None:

@@ -22,7 +22,7 @@ def run_offline(workspace: Workspace) -> dict[str, Any]:
     """Train the SFT policy with DPO or KTO, on judgements that `checks.check_judgements` has seen."""
     config, began = workspace.config, time.monotonic()
     reset_peak_memory()
-    algorithm = "dpo" if config.training.use_dpo else config.training.algorithm
+    algorithm = config.training.rlhf_algorithm
     name = policy_source(workspace)
     lm, tokenizer = load_causal_lm(name, device=workspace.device.device), load_tokenizer(name)
     options: dict[str, Any] = {

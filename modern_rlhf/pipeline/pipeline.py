@@ -91,7 +91,7 @@ class ModernRLHFPipeline:
         if stage not in STAGES:
             raise ConfigError(f"stage = {stage!r} is not one of {', '.join(STAGES)}")
         self.config = config.validate()
-        self.algorithm = "dpo" if config.training.use_dpo else config.training.algorithm
+        self.algorithm = config.training.rlhf_algorithm
         check_stage_choice(config, stage, resume=resume, overwrite=overwrite)
         self.resume = resume
         self.overwrite = overwrite

@@ -42,7 +42,7 @@ def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> st
     """
     training, settings = config.training, config.model
     check_models(config)
-    algorithm = "dpo" if training.use_dpo else training.algorithm
+    algorithm = training.rlhf_algorithm
     check_judgements(config, data, reward=True, algorithm=algorithm)
     encoded = check_lengths(config, data)
     tokenizer = load_tokenizer(settings.base_model_name)
@@ -78,7 +78,7 @@ def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> st
 def rlhf_line(config: ModernRLHFConfig, data: RunData, prompts: int) -> str:
     """How many steps the RLHF stage will take, as the trainers count them; `prompts` that fit."""
     training = config.training
-    name = "dpo" if training.use_dpo else training.algorithm
+    name = training.rlhf_algorithm
     if name in OFFLINE_ALGORITHMS and not training.dpo_online:
         size = training.batch_size * training.gradient_accumulation_steps
         rows = len(data.pairs) if name == "dpo" else len(labelled_answers(config))

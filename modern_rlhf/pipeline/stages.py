@@ -257,7 +257,7 @@ def run_rlhf(workspace: Workspace) -> dict[str, Any]:
     reset_peak_memory()
     name = policy_source(workspace)
     lm, tokenizer = load_causal_lm(name, device=workspace.device.device), load_tokenizer(name)
-    algorithm = "dpo" if config.training.use_dpo else config.training.algorithm
+    algorithm = config.training.rlhf_algorithm
     reward_model = load_reward_model(workspace)
     options: dict[str, Any] = {
         "prompts": workspace.data.prompts,
