@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from modern_rlhf.checkpoint.files import write_final_model
+from modern_rlhf.models.adapters import has_adapters
 from modern_rlhf.trainer.runtime import Runtime
 
 
@@ -23,7 +24,7 @@ def save_policy(lm: Any, tokenizer: Any, folder: Path | str, runtime: Runtime) -
     Raises:
         OutputError: the disk is full or not writable.
     """
-    adapted = hasattr(lm, "peft_config")
+    adapted = has_adapters(lm)
     model = lm.get_base_model() if adapted else lm
     state = None
     if adapted:

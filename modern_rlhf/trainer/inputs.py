@@ -100,13 +100,7 @@ def adapters_off(lm: Any) -> Any:
     return lm.disable_adapter() if hasattr(lm, "disable_adapter") else contextlib.nullcontext()
 
 
-def with_lora(
-    model: Any,
-    settings: ModelConfig,
-    *,
-    seed: int,
-    task: str | None = "CAUSAL_LM",
-) -> Any:
+def with_lora(model: Any, settings: ModelConfig, *, seed: int) -> Any:
     """Wrap a model in LoRA adapters through `peft`; only they train (`models.adapters`).
 
     Raises:
@@ -118,7 +112,7 @@ def with_lora(
         alpha=settings.lora_alpha,
         targets=settings.lora_target_modules,
         seed=seed,
-        task=task,
+        task="CAUSAL_LM",
     )
 
 
@@ -137,4 +131,9 @@ def adapt_backbone(model: CustomRewardModel, settings: ModelConfig, *, seed: int
             "model.use_lora trains adapters in place of the backbone's weights, and this reward model's "
             "backbone is frozen: set reward.custom_reward_freeze_backbone=false (freeze_backbone=False)"
         )
-    model.backbone = with_lora(model.backbone, settings, seed=seed, task=None)
+    model.add_lora(
+        rank=settings.lora_r,
+        alpha=settings.lora_alpha,
+        targets=settings.lora_target_modules,
+        seed=seed,
+    )
