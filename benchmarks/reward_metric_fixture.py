@@ -20,18 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from modern_rlhf.models.loading import load_backbone
+from modern_rlhf.config.reward import HEAD_WEIGHT_DECAY, RewardConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.records import Rating
-from modern_rlhf.reward_model.cache import FeatureCache
-from modern_rlhf.reward_model.fit import RewardLossSettings, rating_loss, rating_targets
-from modern_rlhf.reward_model.heads import RewardHeads
 from modern_rlhf.reward_model.model import CustomRewardModel
-from modern_rlhf.reward_model.quick_fit import fit_heads
 from modern_rlhf.reward_model.statistics import correlation
-
-HEADS = ("overall",)
+from modern_rlhf.trainer.reward import RewardTrainer
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -50,48 +45,8 @@ def as_ratings(rows: list[dict[str, Any]], *, with_reference: bool) -> list[Rati
     ]
 
 
-def build(arguments: argparse.Namespace) -> CustomRewardModel:
-    return CustomRewardModel(
-        load_backbone(arguments.backbone),
-        HEADS,
-        freeze_backbone=not arguments.train_backbone,
-        pooling=arguments.pooling,
-        max_length=arguments.max_length,
-        template="plain" if arguments.plain else "auto",
-        generator=torch.Generator().manual_seed(arguments.seed),
-    )
-
-
-def frozen_scores(
-    ratings: list[Rating], folds: list[set[str]], arguments: argparse.Namespace, cache: str
-) -> np.ndarray:
-    model = build(arguments)
-    targets = rating_targets(ratings, HEADS)
-    features = FeatureCache(cache, model).get(targets.prompts, targets.responses)
-    scores = np.zeros(len(ratings))
-    for fold in folds:
-        inside = [i for i, r in enumerate(ratings) if r.group_id in fold]
-        outside = [i for i, r in enumerate(ratings) if r.group_id not in fold]
-        generator = torch.Generator().manual_seed(arguments.seed)
-        heads = RewardHeads(
-            model.heads.hidden_size, HEADS, width=128, dropout=0.1, ensemble=3, generator=generator
-        )
-        torch.manual_seed(arguments.seed)
-        fit_heads(
-            heads,
-            ratings=(rating_targets([ratings[i] for i in outside], HEADS), features[outside]),
-            epochs=arguments.epochs,
-            batch_size=32,
-            weight_decay=0.1,
-            generator=generator,
-        )
-        with torch.no_grad():
-            scores[inside] = heads(features[inside]).scores.numpy()
-    return scores
-
-
-def trained_scores(
-    ratings: list[Rating], folds: list[set[str]], arguments: argparse.Namespace, cache: str
+def cross_validated(
+    ratings: list[Rating], folds: list[set[str]], arguments: argparse.Namespace, cache: Path
 ) -> np.ndarray:
     """Scores by fold; with `--cache` a fold that an interrupted run finished is read, not trained again."""
     scores = np.zeros(len(ratings))
@@ -100,65 +55,53 @@ def trained_scores(
             k: str(v) for k, v in vars(arguments).items() if k not in ("cache", "output", "only")
         }
         content = json.dumps([decides, number, [r.prompt for r in ratings]])
-        kept = Path(cache) / f"fold-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npy"
+        kept = cache / f"fold-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npy"
         inside = [i for i, r in enumerate(ratings) if r.group_id in fold]
-        outside = [r for r in ratings if r.group_id not in fold]
-        if kept.is_file():
-            scores[inside] = np.load(kept)
-            continue
-        model = build(arguments)
-        train_backbone(model, outside, arguments)
-        scores[inside] = model.score(
-            [ratings[i].prompt for i in inside], [ratings[i].response for i in inside]
-        )
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.save(kept, scores[inside])
-        print(
-            "fold done", correlation(scores[inside], [ratings[i].scores["overall"] for i in inside])
-        )
+        if not kept.is_file():
+            model = trained([r for r in ratings if r.group_id not in fold], arguments, cache)
+            found = model.score(
+                [ratings[i].prompt for i in inside], [ratings[i].response for i in inside]
+            )
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.save(kept, found)
+            print(
+                "fold", number, correlation(found, [ratings[i].scores["overall"] for i in inside])
+            )
+        scores[inside] = np.load(kept)
     return scores
 
 
-def train_backbone(
-    model: CustomRewardModel, ratings: list[Rating], arguments: argparse.Namespace
-) -> None:
-    """AdamW on everything, linear decay; batches of 16 of similar length."""
-    targets = rating_targets(ratings, HEADS)
-    backbone = [p for p in model.backbone.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": backbone, "lr": arguments.learning_rate},
-            {"params": model.heads.parameters(), "lr": 1e-3},
-        ],
-        weight_decay=0.01,
+def trained(ratings: list[Rating], arguments: argparse.Namespace, cache: Path) -> CustomRewardModel:
+    """A reward model on the backbone, trained on `ratings` by `RewardTrainer`."""
+    epochs = arguments.train_backbone
+    config = RewardConfig(
+        custom_reward_heads=1,
+        custom_reward_head_names=["overall"],
+        custom_reward_freeze_backbone=not epochs,
+        custom_reward_pooling=arguments.pooling,
+        custom_reward_text_features=arguments.text_features,
+        reward_max_length=arguments.max_length,
+        reward_batch_size=16,
+        reward_epochs=arguments.epochs,
+        reward_weight_decay=arguments.weight_decay,
+        use_human_logits=False,
     )
-    generator = torch.Generator().manual_seed(arguments.seed)
-    torch.manual_seed(arguments.seed)
-    steps = arguments.train_backbone * -(-len(ratings) // 16)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0 - step / steps)
-    model.train()
-    for _ in range(arguments.train_backbone):
-        for rows in torch.randperm(len(ratings), generator=generator).split(16):
-            output = model(
-                model.encode_pairs(
-                    [targets.prompts[i] for i in rows], [targets.responses[i] for i in rows]
-                )
-            )
-            loss, _ = rating_loss(
-                output,
-                values=targets.values[rows],
-                weights=targets.weights[rows],
-                overall=targets.overall[rows],
-                overall_weights=targets.overall_weights[rows],
-                head_weights=model.heads.weights,
-                settings=RewardLossSettings(ordinal=0.0),
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-    model.eval()
+    training = TrainingConfig(
+        seed=arguments.seed,
+        reward_modeling_epochs=epochs,
+        reward_backbone_learning_rate=arguments.learning_rate,
+        mixed_precision=arguments.precision,
+    )
+    trainer = RewardTrainer(
+        arguments.backbone,
+        ratings=ratings,
+        config=config,
+        training=training,
+        cache_folder=cache,
+        validation_fraction=0.0,
+    )
+    trainer.train()
+    return trainer.model.eval()
 
 
 def difference_interval(
@@ -183,12 +126,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--fixture", type=Path, required=True)
     parser.add_argument("--backbone", default="builtin:tiny-code-lm")
+    parser.add_argument("--text-features", action="store_true", help="beside the backbone's")
     parser.add_argument("--pooling", choices=("last", "cls", "mean"))
     parser.add_argument("--max-length", type=int, default=160)
-    parser.add_argument("--plain", action="store_true", help="no chat template")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=15, help="of heads on a frozen backbone")
+    parser.add_argument("--weight-decay", type=float, default=HEAD_WEIGHT_DECAY, help="of these")
     parser.add_argument("--train-backbone", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "no"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache")
     parser.add_argument("--only", choices=("with", "without"))
@@ -207,8 +152,7 @@ def main() -> None:
             if arguments.only not in (None, key):
                 continue
             ratings = as_ratings(rows, with_reference=key == "with")
-            method = trained_scores if arguments.train_backbone else frozen_scores
-            scores = method(ratings, folds, arguments, arguments.cache or temporary)
+            scores = cross_validated(ratings, folds, arguments, Path(arguments.cache or temporary))
             low, high = difference_interval(scores, chrf, grades, items)
             found = correlation(scores, grades)
             found["gain_over_chrf"] = [found["pearson"] - report["chrf"]["pearson"], low, high]

@@ -84,15 +84,18 @@ def folds(groups: Sequence[str], count: int, seed: int) -> list[set[str]]:
     return [set(names[i::count]) for i in range(count)]
 
 
-def train(data: Data, choice: Choice, arguments: argparse.Namespace, hidden: int) -> RewardHeads:
+def train(
+    data: Data, choice: Choice, arguments: argparse.Namespace, model: CustomRewardModel
+) -> RewardHeads:
     generator = torch.Generator().manual_seed(arguments.seed)
     heads = RewardHeads(
-        hidden,
+        model.heads.hidden_size,
         ASPECTS,
         kind=arguments.head_kind,
         width=64,
         dropout=arguments.dropout,
         ensemble=arguments.ensemble,
+        text_features=model.heads.text_features,
         generator=generator,
     )
     torch.manual_seed(arguments.seed)  # dropout
@@ -116,7 +119,7 @@ def pair_accuracy(heads: RewardHeads, data: Data) -> float:
     return float(outcomes(chosen.tolist(), rejected.tolist()).mean())
 
 
-def choose(data: Data, arguments: argparse.Namespace, hidden: int) -> Choice:
+def choose(data: Data, arguments: argparse.Namespace, model: CustomRewardModel) -> Choice:
     """The choice with the best accuracy over 3 inner folds."""
     inner = folds([pair.group_id for pair in data.pairs], 3, arguments.seed + 1)
     everything = {r.group_id for r in (*data.pairs, *data.ratings)}
@@ -124,7 +127,7 @@ def choose(data: Data, arguments: argparse.Namespace, hidden: int) -> Choice:
     for choice in CHOICES:
         parts = [data.rows(fold) for fold in inner]
         found = [
-            pair_accuracy(train(data.rows(everything - fold), choice, arguments, hidden), part)
+            pair_accuracy(train(data.rows(everything - fold), choice, arguments, model), part)
             for fold, part in zip(inner, parts, strict=True)
         ]
         mean = float(np.average(found, weights=[len(part.pairs) for part in parts]))
@@ -134,7 +137,9 @@ def choose(data: Data, arguments: argparse.Namespace, hidden: int) -> Choice:
     return best[1]
 
 
-def cross_validate(data: Data, arguments: argparse.Namespace, hidden: int) -> dict[str, Any]:
+def cross_validate(
+    data: Data, arguments: argparse.Namespace, model: CustomRewardModel
+) -> dict[str, Any]:
     groups = [r.group_id for r in (*data.pairs, *data.ratings)]
     scores = {name: np.zeros(len(data.pairs)) for name in ("chosen", "rejected")}
     rated = np.zeros(len(data.ratings))
@@ -142,9 +147,9 @@ def cross_validate(data: Data, arguments: argparse.Namespace, hidden: int) -> di
     chosen_settings = []
     for fold in folds(groups, 5, arguments.seed):
         training = data.rows(set(groups) - fold)
-        choice = choose(training, arguments, hidden) if arguments.choose else DEFAULT
+        choice = choose(training, arguments, model) if arguments.choose else DEFAULT
         chosen_settings.append(str(choice))
-        heads = train(training, choice, arguments, hidden)
+        heads = train(training, choice, arguments, model)
         p = [i for i, pair in enumerate(data.pairs) if pair.group_id in fold]
         r = [i for i, rating in enumerate(data.ratings) if rating.group_id in fold]
         with torch.no_grad():
@@ -226,6 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--feedback", required=True)
     parser.add_argument("--backbone", default="builtin:tiny-code-lm")
+    parser.add_argument("--text-features", action="store_true", help="beside the backbone's")
     parser.add_argument("--pooling", choices=("last", "cls", "mean"))
     parser.add_argument("--max-length", type=int)
     parser.add_argument("--head-kind", default="mlp", choices=("mlp", "linear"))
@@ -239,14 +245,17 @@ def main() -> None:
     arguments = parser.parse_args()
     feedback = load_feedback(arguments.feedback)
     model = CustomRewardModel(
-        arguments.backbone, pooling=arguments.pooling, max_length=arguments.max_length
+        arguments.backbone,
+        pooling=arguments.pooling,
+        max_length=arguments.max_length,
+        text_features=arguments.text_features,
     )
     with tempfile.TemporaryDirectory() as temporary:
         data = with_features(feedback, model, arguments.cache or temporary)
         reports = []
         for repeat in range(arguments.repeats):
             arguments.seed += bool(repeat)
-            reports.append(cross_validate(data, arguments, model.heads.hidden_size))
+            reports.append(cross_validate(data, arguments, model))
     report = {**reports[0], "repeats": over_repeats(data, reports)}
     report["arguments"] = {k: str(v) for k, v in vars(arguments).items()}
     show(report)

@@ -62,7 +62,8 @@ def pairs(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def ours(job: str, model: str, save: Path, device: str) -> dict[str, float]:
     """One job with this package."""
-    from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+    from modern_rlhf.config.sections import ModelConfig
+    from modern_rlhf.config.training import TrainingConfig
     from modern_rlhf.trainer.dpo import DPOTrainer
     from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer
     from modern_rlhf.trainer.runtime import Runtime

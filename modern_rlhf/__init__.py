@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         get_production_config,
         get_research_config,
     )
-    from modern_rlhf.config.sections import ModernRLHFConfig, TrainingConfig
+    from modern_rlhf.config.sections import ModernRLHFConfig
+    from modern_rlhf.config.training import TrainingConfig
     from modern_rlhf.data_loader.modern import ModernDataLoader
     from modern_rlhf.metrics.evaluator import ModernMetricsEvaluator
     from modern_rlhf.pipeline.function_style import (
@@ -64,7 +65,7 @@ _HOMES = {
     "RewardTrainer": "modern_rlhf.trainer.reward",
     "SFTTrainer": "modern_rlhf.trainer.sft",
     "SandboxExecutor": "modern_rlhf.sandbox.executor",
-    "TrainingConfig": "modern_rlhf.config.sections",
+    "TrainingConfig": "modern_rlhf.config.training",
     "create_preference_dataloader": "modern_rlhf.pipeline.function_style",
     "create_preference_loss": "modern_rlhf.pipeline.function_style",
     "create_reward_model": "modern_rlhf.pipeline.function_style",

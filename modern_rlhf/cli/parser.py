@@ -15,7 +15,8 @@ from typing import NoReturn
 from modern_rlhf.config.fields import nearest
 from modern_rlhf.config.io import apply_overrides, load_config
 from modern_rlhf.config.presets import PRESETS, get_preset
-from modern_rlhf.config.sections import ALGORITHMS, ModernRLHFConfig
+from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.config.training import ALGORITHMS
 from modern_rlhf.errors import ConfigError
 
 STAGES = ("all", "sft", "reward", "rlhf", "evaluate")

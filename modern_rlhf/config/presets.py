@@ -16,8 +16,8 @@ from modern_rlhf.config.sections import (
     HardwareConfig,
     ModelConfig,
     ModernRLHFConfig,
-    TrainingConfig,
 )
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.errors import ConfigError
 
 BUILTIN_MODEL = "builtin:tiny-code-lm"

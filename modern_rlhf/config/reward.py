@@ -35,6 +35,9 @@ class RewardConfig:
     custom_reward_pooling: str | None = option(
         None, "null = last token of a decoder, cls of an encoder", choices=("last", "cls", "mean")
     )
+    custom_reward_text_features: bool = option(
+        False, "let the heads see likeness to the prompt and lengths beside the backbone"
+    )
     custom_reward_pretrain: bool = option(
         True, "train the reward model before RLHF; false = use a saved one as it is"
     )

@@ -41,10 +41,7 @@ def demonstrations_from_rows(rows: Iterable[Any]) -> list[Demonstration]:
     Raises:
         DataError: no row, no such columns, or a row of another kind.
     """
-    items = list(rows)
-    if items and all(isinstance(item, Demonstration) for item in items):
-        return items
-    return list(_read(items, plan_demonstrations, "demonstrations"))
+    return _records(rows, Demonstration, plan_demonstrations, "demonstrations")
 
 
 def prompts_from_rows(rows: Iterable[Any]) -> list[Prompt]:
@@ -54,17 +51,9 @@ def prompts_from_rows(rows: Iterable[Any]) -> list[Prompt]:
         DataError: no row, no such columns, or a row of another kind.
     """
     items = list(rows)
-    ready: list[Prompt] = []
-    for item in items:
-        if isinstance(item, Prompt):
-            ready.append(item)
-        elif isinstance(item, Task):
-            ready.append(prompt_of_task(item))
-        elif isinstance(item, str):
-            ready.append(Prompt(item, group_id=item))
-    if items and len(ready) == len(items):
-        return ready
-    return list(_read(items, lambda table: plan_prompts(table, None), "prompts"))
+    if not any(isinstance(item, dict) for item in items):
+        items = [_as_prompt(item) for item in items]
+    return _records(items, Prompt, lambda table: plan_prompts(table, None), "prompts")
 
 
 def pairs_from_rows(rows: Iterable[Any]) -> list[PreferencePair]:
@@ -73,9 +62,6 @@ def pairs_from_rows(rows: Iterable[Any]) -> list[PreferencePair]:
     Raises:
         DataError: no row, no such columns, or no usable row.
     """
-    items = list(rows)
-    if items and all(isinstance(item, PreferencePair) for item in items):
-        return items
 
     def plan(table: Table) -> Callable[[Table, Tally], Iterator[PreferencePair]]:
         columns = plan_pairs(table, None)
@@ -90,7 +76,7 @@ def pairs_from_rows(rows: Iterable[Any]) -> list[PreferencePair]:
 
         return read
 
-    return list(_read(items, plan, "preference pairs"))
+    return _records(rows, PreferencePair, plan, "preference pairs")
 
 
 def labelled_from_rows(rows: Iterable[Any]) -> list[LabelledAnswer]:
@@ -99,16 +85,13 @@ def labelled_from_rows(rows: Iterable[Any]) -> list[LabelledAnswer]:
     Raises:
         DataError: no row, no such columns, or no usable row.
     """
-    items = list(rows)
-    if items and all(isinstance(item, LabelledAnswer) for item in items):
-        return items
 
     def plan(table: Table) -> Callable[[Table, Tally], Iterator[LabelledAnswer]]:
         columns = plan_labels(table, None)
         reader = read_labels_of_pairs if "chosen" in columns else read_labels
         return lambda table, tally: reader(table, columns, tally)
 
-    return list(_read(items, plan, "labelled answers"))
+    return _records(rows, LabelledAnswer, plan, "labelled answers")
 
 
 def ratings_from_rows(rows: Iterable[Any]) -> list[Rating]:
@@ -117,9 +100,6 @@ def ratings_from_rows(rows: Iterable[Any]) -> list[Rating]:
     Raises:
         DataError: no row, no such columns, or a rating that is none.
     """
-    items = list(rows)
-    if items and all(isinstance(item, Rating) for item in items):
-        return items
 
     def plan(table: Table) -> Callable[[Table, Tally], Iterator[Rating]]:
         column = need_column(table, "rating", ("rating",))
@@ -144,7 +124,7 @@ def ratings_from_rows(rows: Iterable[Any]) -> list[Rating]:
 
         return read
 
-    return list(_read(items, plan, "ratings"))
+    return _records(rows, Rating, plan, "ratings")
 
 
 def judgements_from_rows(
@@ -173,22 +153,33 @@ def judgements_from_rows(
     )
 
 
-def _read(
-    items: list[Any], plan: Callable[[Table], Callable[[Table, Tally], Iterator[T]]], what: str
-) -> Iterator[T]:
+def _as_prompt(row: Any) -> Any:
+    if isinstance(row, Task):
+        return prompt_of_task(row)
+    return Prompt(row, group_id=row) if isinstance(row, str) else row
+
+
+def _records(
+    rows: Iterable[Any],
+    kind: type[T],
+    plan: Callable[[Table], Callable[[Table, Tally], Iterator[T]]],
+    what: str,
+) -> list[T]:
+    """Rows that are all of `kind` as they are; else dicts, read as `plan` says."""
+    items = list(rows)
+    if items and all(isinstance(item, kind) for item in items):
+        return items
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             raise DataError(
                 f"row {index} of the {what} is a {type(item).__name__}; expected a dict of columns"
             )
     tally = Tally(f"{what} given in memory")
-    rows = (Row(f"row {index}", item) for index, item in enumerate(items))
-    table = make_table(f"{what} given in memory", "rows", None, rows, tally)
-    count = 0
-    for record in plan(table)(table, tally):
-        count += 1
-        yield record
-    if count == 0:
+    table_rows = (Row(f"row {index}", item) for index, item in enumerate(items))
+    table = make_table(f"{what} given in memory", "rows", None, table_rows, tally)
+    found = list(plan(table)(table, tally))
+    if not found:
         raise DataError(
             f"none of the {len(items)} rows of the {what} is usable: {tally.report().line()}"
         )
+    return found

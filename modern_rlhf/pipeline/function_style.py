@@ -16,7 +16,8 @@ from torch import Tensor
 
 from modern_rlhf.config.fields import nearest
 from modern_rlhf.config.io import config_from_dict, load_config
-from modern_rlhf.config.sections import ModernRLHFConfig, TrainingConfig
+from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.data_loader.demonstrations import load_demonstrations
 from modern_rlhf.data_loader.encoding import EncodedExample, encode_demonstrations
 from modern_rlhf.data_loader.preferences import load_preferences

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
+from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.config.training import OFFLINE_ALGORITHMS
 from modern_rlhf.data_loader.evaluation_set import EvaluationSet
 from modern_rlhf.errors import ConfigError, OutputError, StopRequested
 from modern_rlhf.evaluation.results import PolicyEvaluation

@@ -10,7 +10,8 @@ import dataclasses
 import math
 from typing import Any
 
-from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
+from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.config.training import OFFLINE_ALGORITHMS
 from modern_rlhf.models.loading import context_length, load_causal_lm, load_tokenizer
 from modern_rlhf.pipeline.checks import (
     check_judgements,

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modern_rlhf.config.sections import OFFLINE_ALGORITHMS, ModernRLHFConfig
+from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.config.training import OFFLINE_ALGORITHMS
 from modern_rlhf.errors import ConfigError, ModelError
 from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts
 from modern_rlhf.records import Prompt

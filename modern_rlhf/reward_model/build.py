@@ -56,6 +56,7 @@ def build_reward_model(
         ensemble=config.custom_reward_ensemble,
         pooling=config.custom_reward_pooling,  # type: ignore[arg-type]
         max_length=wanted if limit is None else min(wanted, limit),
+        text_features=config.custom_reward_text_features,
         generator=generator,
     )
 

@@ -27,6 +27,7 @@ from safetensors.torch import save as to_bytes
 from modern_rlhf.errors import DataError, ModelError
 from modern_rlhf.models.loading import fingerprint
 from modern_rlhf.reward_model.encoding import tokenizer_fingerprint
+from modern_rlhf.reward_model.text_features import TEXT_FEATURES
 from modern_rlhf.utils.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def feature_key(model: CustomRewardModel) -> str:
         "frame": [frame.before, frame.between, frame.after, frame.types],
         "pooling": model.settings.pooling,
         "feature_size": model.heads.feature_size,
+        "text_features": TEXT_FEATURES[: model.heads.text_features],
         "max_length": model.settings.max_length,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

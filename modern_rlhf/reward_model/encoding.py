@@ -22,6 +22,7 @@ from typing import Any, Literal
 import torch
 
 from modern_rlhf.errors import DataError, ModelError
+from modern_rlhf.reward_model.text_features import text_features
 
 TemplateName = Literal["auto", "chat", "plain"]
 
@@ -45,6 +46,7 @@ class PairBatch:
         lengths: (B,) int64, real tokens of each row, at least 1.
         token_type_ids: (B, T) int64 where the tokenizer tells the two texts apart, else None.
         truncated: how many of the B pairs did not fit and lost tokens.
+        text: (B, S) float32 features of the whole texts, where the model has them (`text_features`).
     """
 
     input_ids: torch.Tensor
@@ -52,6 +54,7 @@ class PairBatch:
     lengths: torch.Tensor
     token_type_ids: torch.Tensor | None = None
     truncated: int = 0
+    text: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> PairBatch:
         types = self.token_type_ids
@@ -61,6 +64,7 @@ class PairBatch:
             lengths=self.lengths.to(device),
             token_type_ids=None if types is None else types.to(device),
             truncated=self.truncated,
+            text=None if self.text is None else self.text.to(device),
         )
 
 
@@ -87,6 +91,7 @@ class PairEncoder:
         max_length: longest encoded pair. When a pair is longer the response keeps at least half of
             the room and the prompt its beginning (titles and intents stand first).
         template: `chat`, `plain`, or `auto` (chat where the tokenizer has a template; decoders only).
+        text_features: compute the features of the texts too.
 
     Raises:
         ModelError: no pad token, `max_length` too short, or a chat template that hides its content.
@@ -99,11 +104,13 @@ class PairEncoder:
         kind: Literal["encoder", "decoder"],
         max_length: int,
         template: TemplateName = "auto",
+        text_features: bool = False,
     ) -> None:
         if tokenizer.pad_token_id is None:
             raise ModelError("the reward model's tokenizer has no pad token: set one before")
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.text_features = text_features
         self.pad_id = int(tokenizer.pad_token_id)
         self.frame = (
             encoder_frame(tokenizer) if kind == "encoder" else decoder_frame(tokenizer, template)
@@ -118,9 +125,12 @@ class PairEncoder:
         """B pairs as ids without padding. Raises `DataError` when the two lists differ in length."""
         if len(prompts) != len(responses):
             raise DataError(f"{len(prompts)} prompts for {len(responses)} responses: give one each")
+        texts: Sequence[torch.Tensor | None] = [None] * len(prompts)
+        if self.text_features:
+            texts = list(text_features(prompts, responses))
         return [
-            self._row(p, r)
-            for p, r in zip(self.text_ids(prompts), self.text_ids(responses), strict=True)
+            self._row(*row)
+            for row in zip(self.text_ids(prompts), self.text_ids(responses), texts, strict=True)
         ]
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str]) -> PairBatch:
@@ -145,6 +155,7 @@ class PairEncoder:
             lengths=lengths,
             token_type_ids=types,
             truncated=sum(row.truncated for row in rows),
+            text=torch.stack([row.text for row in rows]) if self.text_features else None,
         )
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -161,7 +172,7 @@ class PairEncoder:
         )
         return [list(ids) for ids in encoded["input_ids"]]
 
-    def _row(self, prompt: list[int], response: list[int]) -> EncodedRow:
+    def _row(self, prompt: list[int], response: list[int], text: torch.Tensor | None) -> EncodedRow:
         room = self.max_length - self.frame.size
         truncated = len(prompt) + len(response) > room
         if truncated:
@@ -174,6 +185,7 @@ class PairEncoder:
             ids=[token for part in parts for token in part],
             types=[kind for part, kind in zip(parts, types, strict=True) for _ in part],
             truncated=truncated,
+            text=text,
         )
 
 
@@ -184,6 +196,7 @@ class EncodedRow:
     ids: list[int]
     types: list[int]
     truncated: bool
+    text: torch.Tensor | None
 
 
 def encoder_frame(tokenizer: Any) -> Frame:

@@ -1,4 +1,4 @@
-"""From records to targets, from scores to a loss: the pieces a reward-model loop is made of.
+"""From records to parts and targets, from scores to a loss: the pieces a reward-model loop is made of.
 
     pairs    -> Bradley-Terry on the total score, margin and centring by name
     ratings  -> squared error of each head on its aspect; an overall rating is a target of the heads' mean
@@ -15,15 +15,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from modern_rlhf.data_loader.splits import split_by_group
 from modern_rlhf.errors import DataError
 from modern_rlhf.feedback.store import OVERALL
 from modern_rlhf.losses.reward import bradley_terry, ordinal_cross_entropy, pointwise_regression
 from modern_rlhf.records import PreferencePair, Rating
 from modern_rlhf.reward_model.heads import RewardHeads, RewardOutput
+
+J = TypeVar("J", PreferencePair, Rating)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,24 @@ class RewardLossSettings:
     ordinal: float = 1.0
     margin_coefficient: float = 0.0
     center_coefficient: float = 0.0
+
+
+def people_held_out(items: Sequence[J], *, fraction: float, seed: int) -> tuple[list[J], list[J]]:
+    """(train, validation) by question; everything trains when the fraction is 0.
+
+    Where there are people's judgements only these are validated on, and synthetic ones of held-out
+    questions go to neither part. Where all are synthetic they are validated on, which says how well the
+    simulated rater was learnt.
+    """
+    if fraction <= 0 or not items:
+        return list(items), []
+    parts = split_by_group(
+        list(items), fractions={"train": 1.0 - fraction, "validation": fraction}, seed=seed
+    )
+    if not parts["train"]:
+        return list(items), []
+    simulated = all(item.synthetic for item in items)
+    return parts["train"], [one for one in parts["validation"] if simulated or not one.synthetic]
 
 
 def pair_targets(pairs: Sequence[PreferencePair]) -> PairTargets:

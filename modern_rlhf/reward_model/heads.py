@@ -8,6 +8,9 @@ The human head gives logits over the five rating levels.
     member score = sum_k w_k head_k + human_feedback_weight * E[level - 3]
     score        = gain * mean over members + bias                          (D5)
 
+With text features every head is wide and deep: head_k(pooled) + Linear_k(text features), the Linear
+starting at 0 (`text_features`).
+
 Features are standardised by stored statistics first (identity until `set_feature_statistics`), because
 pooled features of pretrained models have a few coordinates hundreds of times larger than the rest.
 
@@ -53,6 +56,13 @@ class RewardOutput:
     scores: torch.Tensor
     uncertainty: torch.Tensor
 
+    def by_head(self) -> dict[str, torch.Tensor]:
+        """By head name, (B,) mean over members; `human` is the expected rating on -2..2."""
+        named = {name: values.mean(0) for name, values in self.heads.items()}
+        if self.human_logits is not None:
+            named[HUMAN] = ordinal_expectation(self.human_logits).mean(0)
+        return named
+
 
 def init_linear_(layer: nn.Linear, generator: torch.Generator | None = None) -> None:
     """Weights N(0, 1/sqrt(d + 1)) with d inputs, bias 0 (D3)."""
@@ -89,13 +99,14 @@ class RewardHeads(nn.Module):
 
     Args:
         hidden_size: H of the backbone. F is H, or 2H (last layer, then second-last) when the human
-            head reads the second-last layer.
+            head reads the second-last layer; the S text features come after them.
         names: names of the heads, unique and not empty.
         kind, width, dropout: shape of each head; `width` is the MLP's hidden size.
         ensemble: E, number of independent copies.
         human_logits: None, or the layer the human head reads: `last` or `second_last`.
         human_feedback_weight: weight of the human expectation in the total.
         head_weights: weight of each head in the total; default 1/K each.
+        text_features: S, how many text features every head sees beside its layer.
         generator: source of the initial weights; torch's default one when None.
 
     Raises:
@@ -121,6 +132,7 @@ class RewardHeads(nn.Module):
         human_logits: Literal["last", "second_last"] | None = None,
         human_feedback_weight: float = 0.3,
         head_weights: Mapping[str, float] | None = None,
+        text_features: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -131,7 +143,9 @@ class RewardHeads(nn.Module):
         self.ensemble = ensemble
         self.human_layer = human_logits
         self.human_feedback_weight = float(human_feedback_weight) if human_logits else 0.0
-        self.feature_size = hidden_size * (2 if human_logits == "second_last" else 1)
+        self.layers = 2 if human_logits == "second_last" else 1
+        self.text_features = text_features
+        self.feature_size = hidden_size * self.layers + text_features
 
         def copies(outputs: int) -> nn.ModuleList:
             return nn.ModuleList(
@@ -146,8 +160,19 @@ class RewardHeads(nn.Module):
                 for _ in range(ensemble)
             )
 
+        def wide(outputs: int) -> nn.ModuleList:
+            linears = [nn.Linear(text_features, outputs, bias=False) for _ in range(ensemble)]
+            for linear in linears:
+                nn.init.zeros_(linear.weight)
+            return nn.ModuleList(linears)
+
         self.members = nn.ModuleDict({f"head_{name}": copies(1) for name in self.names})
         self.human = copies(LEVELS) if human_logits else None
+        self.wide = nn.ModuleDict()
+        if text_features:
+            self.wide.update({f"head_{name}": wide(1) for name in self.names})
+            if human_logits:
+                self.wide[HUMAN] = wide(LEVELS)
         given = head_weights or {name: 1.0 / len(self.names) for name in self.names}
         self.register_buffer("weights", torch.tensor([float(given[name]) for name in self.names]))
         self.register_buffer("feature_mean", torch.zeros(self.feature_size))
@@ -163,31 +188,45 @@ class RewardHeads(nn.Module):
                 f"features have shape {tuple(features.shape)}; these heads need (B, {self.feature_size})"
             )
         features = (features.float() - self.feature_mean) / self.feature_scale
-        base = features[:, : self.hidden_size]
+        last = features[:, : self.hidden_size]
         heads = {
-            name: torch.stack([head(base).squeeze(-1) for head in self._copies(name)])
+            name: self._values(f"head_{name}", self.members[f"head_{name}"], last, features)[..., 0]
             for name in self.names
         }
         totals = sum(w * heads[name] for w, name in zip(self.weights, self.names, strict=True))
         logits = None
         if self.human is not None:
-            # The last H columns: the second-last layer where there are 2H, else the only layer.
-            own = features[:, -self.hidden_size :]
-            logits = torch.stack([head(own) for head in self.human])
+            end = self.hidden_size * self.layers
+            logits = self._values(
+                HUMAN, self.human, features[:, end - self.hidden_size : end], features
+            )
             totals = totals + self.human_feedback_weight * ordinal_expectation(logits)
         scores = self.gain * totals.mean(0) + self.bias
         uncertainty = (self.gain * totals).std(0, correction=0)
         return RewardOutput(heads, logits, totals, scores, uncertainty)
 
-    def _copies(self, name: str) -> nn.ModuleList:
-        copies = self.members[f"head_{name}"]
-        assert isinstance(copies, nn.ModuleList)
-        return copies
+    def _values(
+        self, name: str, copies: nn.Module, layer: torch.Tensor, features: torch.Tensor
+    ) -> torch.Tensor:
+        """(E, B, outputs) of one head's copies on a layer (B, H), with its share of the text features."""
+        values = torch.stack([copy(layer) for copy in copies.children()])
+        if not self.text_features:
+            return values
+        text = features[:, -self.text_features :]
+        return values + torch.stack([linear(text) for linear in self.wide[name].children()])
+
+    def deep_parameters(self) -> list[nn.Parameter]:
+        """What reads the pooled states: all but the Linears on text features, which never decay."""
+        return [p for name, p in self.named_parameters() if not name.startswith("wide.")]
 
     @torch.no_grad()
     def set_feature_statistics(self, features: torch.Tensor) -> None:
-        """Store mean and standard deviation of training features (N, F), N at least 2."""
-        if features.ndim != 2 or features.shape[0] < 2 or features.shape[1] != self.feature_size:
+        """Store mean and standard deviation of training features (N, F), N at least 2.
+
+        (N, S) are the text features alone: all that stays constant while a backbone trains.
+        """
+        known = (self.feature_size, self.text_features or self.feature_size)
+        if features.ndim != 2 or features.shape[0] < 2 or features.shape[1] not in known:
             raise ModelError(
                 f"feature statistics need (N >= 2, {self.feature_size}), not {tuple(features.shape)}"
             )
@@ -195,8 +234,10 @@ class RewardHeads(nn.Module):
         spread = features.std(0, correction=0)
         # A coordinate that never moves is only centred: dividing by its noise would make it matter.
         flat = spread < 1e-6 * features.abs().mean().clamp_min(1e-12)
-        self.feature_mean.copy_(features.mean(0))
-        self.feature_scale.copy_(torch.where(flat, torch.ones_like(spread), spread))
+        self.feature_mean[-features.shape[1] :] = features.mean(0)
+        self.feature_scale[-features.shape[1] :] = torch.where(
+            flat, torch.ones_like(spread), spread
+        )
 
     @torch.no_grad()
     def set_calibration(self, totals: torch.Tensor) -> None:

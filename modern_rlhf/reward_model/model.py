@@ -22,7 +22,6 @@ import torch
 from torch import nn
 
 from modern_rlhf.errors import DataError, ModelError
-from modern_rlhf.losses.reward import ordinal_expectation
 from modern_rlhf.models.adapters import add_adapters
 from modern_rlhf.models.loading import Backbone, disable_dropout, load_backbone
 from modern_rlhf.records import ASPECTS
@@ -36,6 +35,7 @@ from modern_rlhf.reward_model.settings import (
     choose_max_length,
     choose_pooling,
 )
+from modern_rlhf.reward_model.text_features import TEXT_FEATURES
 
 
 class CustomRewardModel(nn.Module):
@@ -57,6 +57,7 @@ class CustomRewardModel(nn.Module):
         human_feedback_weight: weight of the human expectation in the score.
         max_length: tokens of an encoded pair; default min(512, what the backbone takes).
         template: see `encoding.PairEncoder`.
+        text_features: the heads see `text_features.TEXT_FEATURES` beside the pooled states.
         generator: source of the heads' initial weights.
 
     Raises:
@@ -80,6 +81,7 @@ class CustomRewardModel(nn.Module):
         human_feedback_weight: float = 0.3,
         max_length: int | None = None,
         template: TemplateName = "auto",
+        text_features: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -98,6 +100,7 @@ class CustomRewardModel(nn.Module):
             max_length=choose_max_length(max_length, source),
             template=template,
             freeze_backbone=freeze_backbone,
+            text_features=text_features,
         )
         if human_logits_layer not in ("last", "second_last"):
             raise ModelError(
@@ -111,6 +114,7 @@ class CustomRewardModel(nn.Module):
             kind="decoder" if source.kind == "decoder" else "encoder",
             max_length=self.settings.max_length,
             template=template,
+            text_features=text_features,
         )
         self.backbone: Any = disable_dropout(source.model)
         self.scoring_dtype = torch.float32  # of the backbone where nothing is trained
@@ -124,6 +128,7 @@ class CustomRewardModel(nn.Module):
             human_logits=human_logits_layer if human_logits else None,
             human_feedback_weight=human_feedback_weight,
             head_weights=head_weights,
+            text_features=len(TEXT_FEATURES) if text_features else 0,
             generator=generator,
         ).to(self.device)
         if freeze_backbone:
@@ -167,11 +172,11 @@ class CustomRewardModel(nn.Module):
         return self.encoder.encode(prompts, responses).to(self.device)
 
     def features(self, batch: PairBatch) -> torch.Tensor:
-        """Pooled hidden states (B, F) of an encoded batch; F is H, or 2H with a second-last human head.
+        """Pooled hidden states (B, F) of an encoded batch, then its text features: see `RewardHeads`.
 
         Gradients flow into the backbone unless it is frozen.
         """
-        both = self.heads.feature_size == 2 * self.heads.hidden_size
+        both = self.heads.layers == 2
         inputs: dict[str, Any] = {
             "input_ids": batch.input_ids,
             "attention_mask": batch.attention_mask,
@@ -185,7 +190,8 @@ class CustomRewardModel(nn.Module):
             pooled = self._pool(output.last_hidden_state, batch)
             if both:
                 pooled = torch.cat([pooled, self._pool(output.hidden_states[-2], batch)], dim=-1)
-        return pooled.float()
+        pooled = pooled.float()
+        return pooled if batch.text is None else torch.cat([pooled, batch.text], dim=-1)
 
     def _pool(self, hidden: torch.Tensor, batch: PairBatch) -> torch.Tensor:
         """(B, T, H) -> (B, H)."""
@@ -199,7 +205,8 @@ class CustomRewardModel(nn.Module):
 
     def head_scores(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         """By head name, (B,) mean over the ensemble; with a human head also `human` (-2..2)."""
-        return named_scores(self.heads(features))
+        output: RewardOutput = self.heads(features)
+        return output.by_head()
 
     def forward(self, batch: PairBatch) -> RewardOutput:
         """Encoded batch -> everything the heads say (see `RewardOutput`)."""
@@ -237,7 +244,7 @@ class CustomRewardModel(nn.Module):
         return Prediction(
             scores=output.scores.tolist(),
             uncertainty=output.uncertainty.tolist(),
-            heads={name: values.tolist() for name, values in named_scores(output).items()},
+            heads={name: values.tolist() for name, values in output.by_head().items()},
             truncated=truncated,
         )
 
@@ -340,11 +347,3 @@ class CustomRewardModel(nn.Module):
             yield
         finally:
             self.train(was_training)
-
-
-def named_scores(output: RewardOutput) -> dict[str, torch.Tensor]:
-    """By head name, (B,) mean over members; `human` is the expected rating on -2..2."""
-    named = {name: values.mean(0) for name, values in output.heads.items()}
-    if output.human_logits is not None:
-        named[HUMAN] = ordinal_expectation(output.human_logits).mean(0)
-    return named

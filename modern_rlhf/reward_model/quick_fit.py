@@ -58,9 +58,11 @@ def fit_heads(
     steps = max(-(-size // batch_size) for size in sizes)
     if weight_decay is None:
         weight_decay = HEAD_WEIGHT_DECAY if heads.kind == "mlp" else 0.0
-    optimizer = torch.optim.AdamW(
-        heads.parameters(), lr=learning_rate, weight_decay=weight_decay, eps=1e-5
-    )
+    groups = [
+        {"params": heads.deep_parameters(), "weight_decay": weight_decay},
+        {"params": list(heads.wide.parameters()), "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, eps=1e-5)
     schedule = torch.optim.lr_scheduler.LambdaLR(  # annealed to 0 at the last step (D6)
         optimizer, lambda step: 1.0 - step / (epochs * steps)
     )

@@ -31,6 +31,7 @@ class RewardModelSettings:
     max_length: int
     template: TemplateName
     freeze_backbone: bool
+    text_features: bool
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "heads": list(self.heads)}

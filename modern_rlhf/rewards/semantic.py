@@ -30,6 +30,7 @@ from modern_rlhf.metrics.exact import parse_python
 from modern_rlhf.metrics.texts import clean_text, code_tokens
 from modern_rlhf.models.loading import Backbone, context_length
 from modern_rlhf.reward_model.baselines import content_words
+from modern_rlhf.reward_model.text_features import text_similarities
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 
 Kind = Literal["token", "codebleu", "embedding"]
@@ -119,17 +120,8 @@ class SemanticReward:
 
 def token_similarities(pairs: Sequence[tuple[str, str]]) -> list[float]:
     """Mean of chrF and longest-common-subsequence similarity of code tokens, for (code, reference)."""
-    from rapidfuzz.distance import Indel
-    from sacrebleu.metrics.chrf import CHRF
-
-    chrf = CHRF()
-    values = []
-    for code, reference in pairs:
-        reference = clean_text(reference)
-        characters = chrf.sentence_score(code, [reference]).score / 100.0
-        tokens = Indel.normalized_similarity(code_tokens(code), code_tokens(reference))
-        values.append((characters + tokens) / 2.0)
-    return values
+    cleaned = [(code, clean_text(reference)) for code, reference in pairs]
+    return [(characters + tokens) / 2.0 for characters, tokens in text_similarities(cleaned)]
 
 
 def codebleu_similarities(pairs: Sequence[tuple[str, str]]) -> list[float]:

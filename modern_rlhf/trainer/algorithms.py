@@ -22,7 +22,7 @@ from modern_rlhf.advantages import (
     token_rewards,
     whiten_advantages,
 )
-from modern_rlhf.config.sections import TrainingConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.losses.policy import clipped_surrogate, kl_penalty, reinforce
 from modern_rlhf.ops.masking import masked_sum, whiten
 from modern_rlhf.trainer.pairs import best_and_worst

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.data_loader.encoding import encode_demonstrations
 from modern_rlhf.models.forward import Policy, Sequences, make_sequences
 from modern_rlhf.records import Demonstration

@@ -6,7 +6,8 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig, check_training
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig, check_training
 from modern_rlhf.data_loader.encoding import encode_demonstrations, encode_prompts, pad_id_of
 from modern_rlhf.data_loader.rows import demonstrations_from_rows, prompts_from_rows
 from modern_rlhf.errors import DataError

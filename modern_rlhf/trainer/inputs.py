@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.adapters import add_adapters, has_adapters
 from modern_rlhf.models.loading import disable_dropout, load_causal_lm, load_tokenizer

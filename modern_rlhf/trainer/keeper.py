@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from modern_rlhf.checkpoint.state import random_state, restore_random_state
 from modern_rlhf.checkpoint.store import LoadedCheckpoint
-from modern_rlhf.config.sections import TrainingConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.errors import StopRequested
 from modern_rlhf.trainer.loop import TrainResult
 from modern_rlhf.trainer.runtime import Evaluate, Runtime, deterministic_kernels

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig, check_training
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig, check_training
 from modern_rlhf.data_loader.encoding import pad_id_of
 from modern_rlhf.data_loader.rows import labelled_from_rows
 from modern_rlhf.errors import DataError

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from modern_rlhf.config.sections import TrainingConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.data_loader.batches import token_budget_batches
 from modern_rlhf.errors import TrainingError
 from modern_rlhf.trainer.runtime import Runtime

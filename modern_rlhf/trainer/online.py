@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from modern_rlhf.advantages import missing_eos
-from modern_rlhf.config.sections import TrainingConfig, check_training
+from modern_rlhf.config.training import TrainingConfig, check_training
 from modern_rlhf.errors import ConfigError, TrainingError
 from modern_rlhf.losses.value import explained_variance
 from modern_rlhf.ops.kl import AdaptiveKLController, FixedKLController, kl_estimate

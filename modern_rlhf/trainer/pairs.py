@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modern_rlhf.config.sections import TrainingConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.losses.preference import preference_loss
 from modern_rlhf.rollout.types import RolloutBatch
 from modern_rlhf.trainer.loop import MetricSums, micro_batches

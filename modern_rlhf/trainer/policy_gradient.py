@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.forward import Policy
 from modern_rlhf.rewards.base import Reward

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.forward import Policy, ValueModel, trunk_of
 from modern_rlhf.models.heads import linear_value_head
@@ -90,8 +91,10 @@ def value_of_reward_model(model: CustomRewardModel, tokenizer: Any) -> ValueMode
     problem = None
     if model.backbone_kind != "decoder" or model.settings.pooling != "last":
         problem = f"it is a {model.backbone_kind} with {model.settings.pooling!r} pooling"
-    elif model.heads.feature_size != model.heads.hidden_size:
+    elif model.heads.layers == 2:
         problem = "its human head reads the second-last layer"
+    elif model.heads.text_features:
+        problem = "it compares whole texts (custom_reward_text_features)"
     elif model.tokenizer.get_vocab() != tokenizer.get_vocab():
         problem = "its tokenizer is not the policy's"
     if problem is not None:

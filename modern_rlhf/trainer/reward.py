@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from modern_rlhf.config.reward import RewardConfig
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.data_loader.rows import judgements_from_rows
-from modern_rlhf.data_loader.splits import split_by_group
 from modern_rlhf.errors import ConfigError, DataError
 from modern_rlhf.reward_model.build import build_reward_model, loss_settings
 from modern_rlhf.reward_model.cache import FeatureCache
@@ -31,10 +31,12 @@ from modern_rlhf.reward_model.fit import (
     loss_plan,
     pair_loss,
     pair_targets,
+    people_held_out,
     rating_loss,
     rating_targets,
 )
 from modern_rlhf.reward_model.model import CustomRewardModel
+from modern_rlhf.reward_model.text_features import text_features
 from modern_rlhf.trainer.inputs import adapt_backbone, recompute_activations
 from modern_rlhf.trainer.keeper import Keeper
 from modern_rlhf.trainer.loop import (
@@ -48,8 +50,6 @@ from modern_rlhf.trainer.loop import (
     set_learning_rate,
 )
 from modern_rlhf.trainer.runtime import Evaluate, Runtime
-
-VALIDATION = "validation"
 
 
 class RewardTrainer:
@@ -115,10 +115,10 @@ class RewardTrainer:
                 "data.human_feedback_path or data.preferences_path, or "
                 "reward.human_preference_weight=0 with reward.use_custom_reward=false"
             )
-        self.train_pairs, self.validation_pairs = _split(
+        self.train_pairs, self.validation_pairs = people_held_out(
             pairs, fraction=validation_fraction, seed=training.seed
         )
-        self.train_ratings, self.validation_ratings = _split(
+        self.train_ratings, self.validation_ratings = people_held_out(
             ratings, fraction=validation_fraction, seed=training.seed
         )
         self.pair_targets = pair_targets(self.train_pairs)
@@ -143,10 +143,14 @@ class RewardTrainer:
         self.rating_sampler = EpochSampler(max(1, len(self.train_ratings)), seed=training.seed + 1)
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         self.backbone_parts = [p for p in model.backbone.parameters() if p.requires_grad]
-        groups = [(list(model.heads.parameters()), training.reward_learning_rate)]
+        groups = [(model.heads.deep_parameters(), training.reward_learning_rate)]
         if self.backbone_parts:
             groups.append((self.backbone_parts, training.reward_backbone_learning_rate))
+        if model.heads.text_features:
+            groups.append((list(model.heads.wide.parameters()), training.reward_learning_rate))
         self.optimizer = make_optimizer(groups, training)
+        if model.heads.text_features:
+            self.optimizer.param_groups[-1]["weight_decay"] = 0.0
         if model.frozen and model.heads.kind == "mlp":
             self.optimizer.param_groups[0]["weight_decay"] = self.config.reward_weight_decay
         self.keeper = Keeper(
@@ -184,6 +188,8 @@ class RewardTrainer:
     def _loop(self) -> TrainResult:
         if self.model.frozen:
             self._compute_features()
+        elif self.model.heads.text_features:
+            self._compare_texts()
         torch.manual_seed(self.training.seed)  # dropout in the heads; resume restores its state
         step, go_on = self.keeper.begin()
         self.model.train()
@@ -223,17 +229,26 @@ class RewardTrainer:
         self.model.eval()
         return self.keeper.finish(step, stopped_early=not go_on)
 
-    def _compute_features(self) -> None:
-        """Run the frozen backbone once over every training text; set the input statistics."""
+    def _training_texts(self) -> dict[str, tuple[list[str], list[str]]]:
+        """(prompts, responses) of what is trained on, by part."""
         parts: dict[str, tuple[list[str], list[str]]] = {}
         if self.train_pairs:
             parts["chosen"] = (self.pair_targets.prompts, self.pair_targets.chosen)
             parts["rejected"] = (self.pair_targets.prompts, self.pair_targets.rejected)
         if self.rating_targets is not None:
             parts["rated"] = (self.rating_targets.prompts, self.rating_targets.responses)
+        return parts
+
+    def _compare_texts(self) -> None:
+        """Set the input statistics of the text features alone: the backbone's move while it trains."""
+        found = [text_features(*texts) for texts in self._training_texts().values()]
+        self.model.heads.set_feature_statistics(torch.cat(found).to(self.runtime.device))
+
+    def _compute_features(self) -> None:
+        """Run the frozen backbone once over every training text; set the input statistics."""
         cache = None if self.cache_folder is None else FeatureCache(self.cache_folder, self.model)
         processes = self.runtime.processes
-        for name, (prompts, responses) in parts.items():
+        for name, (prompts, responses) in self._training_texts().items():
             mine = processes.share(len(prompts))
             part = prompts[mine.start : mine.stop], responses[mine.start : mine.stop]
             found = torch.empty(0, self.model.heads.feature_size)
@@ -322,21 +337,3 @@ class RewardTrainer:
     def save_model(self, folder: Any) -> None:
         """Write the reward model's own folder (the main process does)."""
         self.runtime.processes.on_main(lambda: self.model.save_pretrained(folder))
-
-
-def _split(items: Sequence[Any], *, fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
-    """(train, validation) by question; everything trains when the fraction is 0.
-
-    Where there are people's judgements only these are validated on, and synthetic ones of held-out
-    questions go to neither part. Where all are synthetic they are validated on, which says how well the
-    simulated rater was learnt.
-    """
-    if fraction <= 0 or not items:
-        return list(items), []
-    parts = split_by_group(
-        list(items), fractions={"train": 1.0 - fraction, VALIDATION: fraction}, seed=seed
-    )
-    if not parts["train"]:
-        return list(items), []
-    simulated = all(item.synthetic for item in items)
-    return parts["train"], [one for one in parts[VALIDATION] if simulated or not one.synthetic]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modern_rlhf.config.sections import TrainingConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.data_loader.encoding import pad_id_of
 from modern_rlhf.losses.policy import entropy_bonus
 from modern_rlhf.losses.value import clipped_value_loss

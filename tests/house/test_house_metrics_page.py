@@ -67,7 +67,8 @@ def lines_of(
 ) -> list[dict[str, Any]]:
     """What two steps of a trainer write to metrics.jsonl."""
     from modern_rlhf.config.reward import RewardConfig
-    from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+    from modern_rlhf.config.sections import ModelConfig
+    from modern_rlhf.config.training import TrainingConfig
     from modern_rlhf.pipeline.function_style import create_trainer
     from modern_rlhf.records import ASPECTS, PreferencePair, Rating
     from modern_rlhf.reward_model.model import CustomRewardModel

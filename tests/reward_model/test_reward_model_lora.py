@@ -11,7 +11,8 @@ import torch
 
 from modern_rlhf.checkpoint.store import CheckpointStore
 from modern_rlhf.config.reward import RewardConfig
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.errors import ConfigError, ModelError, StopRequested
 from modern_rlhf.models.adapters import has_adapters
 from modern_rlhf.models.loading import Backbone, fingerprint

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from modern_rlhf.config.reward import HEAD_WEIGHT_DECAY, RewardConfig
-from modern_rlhf.config.sections import TrainingConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.feedback.store import load_feedback
 from modern_rlhf.models.loading import Backbone, load_backbone
 from modern_rlhf.records import PreferencePair, Rating

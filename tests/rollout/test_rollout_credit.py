@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.rollout.credit import dead_characters, token_credit, whole_statements
 from modern_rlhf.trainer import online

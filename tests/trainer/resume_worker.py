@@ -30,7 +30,8 @@ from conftest import build_byte_tokenizer
 
 from modern_rlhf.checkpoint.store import CheckpointStore
 from modern_rlhf.config.reward import RewardConfig
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.models.loading import Backbone
 from modern_rlhf.pipeline.function_style import create_trainer
 from modern_rlhf.records import PreferencePair, Rating

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from modern_rlhf.config.sections import DPO_LOSSES, TrainingConfig
+from modern_rlhf.config.training import DPO_LOSSES, TrainingConfig
 from modern_rlhf.losses.preference import KINDS
 from modern_rlhf.trainer.algorithms import ALGORITHMS, AdvantageInputs, PolicyLossInputs
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.models.forward import make_sequences
 from modern_rlhf.models.loading import Backbone
 from modern_rlhf.pipeline.function_style import create_trainer

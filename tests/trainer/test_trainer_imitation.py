@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.trainer.imitation import BestAnswers
 from modern_rlhf.trainer.ppo import PPOTrainer
 

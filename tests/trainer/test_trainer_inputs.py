@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.errors import DataError
 from modern_rlhf.models.forward import Policy, make_sequences
 from modern_rlhf.pipeline.function_style import create_trainer

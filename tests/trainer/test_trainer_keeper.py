@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from modern_rlhf.checkpoint.store import CheckpointStore
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.errors import CheckpointError, OutputError
 from modern_rlhf.pipeline.function_style import create_trainer
 from modern_rlhf.tracking import RunTracker, read_metrics

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.errors import ConfigError, TrainingError
 from modern_rlhf.models.forward import Policy
 from modern_rlhf.models.loading import fingerprint

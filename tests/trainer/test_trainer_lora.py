@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.models.loading import fingerprint
 from modern_rlhf.pipeline.function_style import create_trainer
 from modern_rlhf.trainer.answers import reference_sums

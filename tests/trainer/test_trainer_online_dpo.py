@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig, check_training
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig, check_training
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.trainer.loop import MetricSums
 from modern_rlhf.trainer.pairs import best_and_worst

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from modern_rlhf.config.sections import ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.errors import TrainingError
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from modern_rlhf.config.sections import DPO_LOSSES, ModelConfig, TrainingConfig
+from modern_rlhf.config.sections import ModelConfig
+from modern_rlhf.config.training import DPO_LOSSES, TrainingConfig
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.forward import Sequences
 from modern_rlhf.models.loading import Backbone
