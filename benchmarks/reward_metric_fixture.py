@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--text-features", action="store_true", help="beside the backbone's")
     parser.add_argument("--pooling", choices=("last", "cls", "mean"))
     parser.add_argument("--max-length", type=int, default=160)
-    parser.add_argument("--epochs", type=int, default=15, help="of heads on a frozen backbone")
+    parser.add_argument("--epochs", type=int, default=5, help="of heads on a frozen backbone")
     parser.add_argument("--weight-decay", type=float, default=HEAD_WEIGHT_DECAY, help="of these")
     parser.add_argument("--train-backbone", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=5e-5)

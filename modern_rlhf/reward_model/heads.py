@@ -34,6 +34,10 @@ HeadKind = Literal["mlp", "linear"]
 LEVELS = 5
 """Rating levels 1..5 of the human head; level k stands for k - 3 on the -2..2 scale."""
 
+WIDE_RATE = 10.0
+"""Times the heads' learning rate that the Linears on text features learn at: a head's few weights of that
+kind start at 0 and must move as far as a small step times the few steps of a run allows (docs/log.d/reward_model.md)."""
+
 HUMAN = "human"
 """Name under which the human head's expectation (-2..2) is reported beside the named heads."""
 

@@ -17,7 +17,7 @@ from modern_rlhf.reward_model.fit import (
     pair_loss,
     rating_loss,
 )
-from modern_rlhf.reward_model.heads import RewardHeads
+from modern_rlhf.reward_model.heads import WIDE_RATE, RewardHeads
 
 
 def fit_heads(
@@ -60,7 +60,11 @@ def fit_heads(
         weight_decay = HEAD_WEIGHT_DECAY if heads.kind == "mlp" else 0.0
     groups = [
         {"params": heads.deep_parameters(), "weight_decay": weight_decay},
-        {"params": list(heads.wide.parameters()), "weight_decay": 0.0},
+        {
+            "params": list(heads.wide.parameters()),
+            "weight_decay": 0.0,
+            "lr": WIDE_RATE * learning_rate,
+        },
     ]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, eps=1e-5)
     schedule = torch.optim.lr_scheduler.LambdaLR(  # annealed to 0 at the last step (D6)

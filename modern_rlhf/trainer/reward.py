@@ -35,6 +35,7 @@ from modern_rlhf.reward_model.fit import (
     rating_loss,
     rating_targets,
 )
+from modern_rlhf.reward_model.heads import WIDE_RATE
 from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.reward_model.text_features import text_features
 from modern_rlhf.trainer.inputs import adapt_backbone, recompute_activations
@@ -147,7 +148,8 @@ class RewardTrainer:
         if self.backbone_parts:
             groups.append((self.backbone_parts, training.reward_backbone_learning_rate))
         if model.heads.text_features:
-            groups.append((list(model.heads.wide.parameters()), training.reward_learning_rate))
+            rate = WIDE_RATE * training.reward_learning_rate
+            groups.append((list(model.heads.wide.parameters()), rate))
         self.optimizer = make_optimizer(groups, training)
         if model.heads.text_features:
             self.optimizer.param_groups[-1]["weight_decay"] = 0.0
