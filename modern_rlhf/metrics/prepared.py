@@ -1,15 +1,13 @@
 """The shared input of all metrics: extracted, cleaned and tokenised once, parsed when first asked.
 
 Code is extracted from answers by the package's one extractor (`sandbox.extract`), which strips
-Markdown fences and chat prose. A task that gives a beginning of the program to be continued
-(`metadata["prefix"]`, `["suffix"]`: HumanEval, ODEX) gets its answers completed to whole programs.
+Markdown fences and chat prose and completes what continues a task's beginning of a program.
 Nothing here scores anything.
 """
 
 from __future__ import annotations
 
 import ast
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +21,6 @@ from modern_rlhf.metrics.texts import CHARACTER_LIMIT, clean_text, code_tokens, 
 from modern_rlhf.records import Task
 
 AS_IS = "as-is"
-_AROUND = ("prefix", "suffix")
 
 
 @dataclass(frozen=True)
@@ -141,24 +138,10 @@ def prepare(
 
 def _extract(text: str, task: Task | None, references: list[str]) -> tuple[str, str]:
     """The code of one answer, and which rules made it."""
-    from modern_rlhf.sandbox.extract import extract_code
+    from modern_rlhf.sandbox.extract import answer_code
 
     text = clean_text(text)
     if text in references:
         return text, AS_IS  # even when the reference itself is no clean piece of code
-    prefix, suffix = (str((task.metadata if task else {}).get(key) or "") for key in _AROUND)
-    continues_line = prefix.rstrip(" \t")[-1:] not in ("", "\n")
-    entry_point = task.entry_point if task else None
-    found = extract_code(
-        text,
-        prompt_code=prefix if prefix and not continues_line else None,
-        entry_point=entry_point,
-    )
-    code, how = found.code, str(found.how) if found.changed else AS_IS
-    whole = re.search(rf"^(?:async\s+)?def\s+{re.escape(entry_point or '')}\b", code, re.MULTILINE)
-    if continues_line and code.strip() and not whole:
-        # ODEX ends its prompt in the middle of a line: `return `, `x = `.
-        code, how = prefix + code.lstrip() + suffix, "continued"
-    elif suffix and "body" in how.split("+"):
-        code += suffix
-    return clean_text(code), how
+    found = answer_code(text, task)
+    return clean_text(found.code), found.how if found.changed else AS_IS

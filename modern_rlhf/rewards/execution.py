@@ -17,10 +17,9 @@ from typing import Any, Literal
 
 from modern_rlhf.config.reward import RewardConfig
 from modern_rlhf.errors import ConfigError, SandboxError
-from modern_rlhf.records import Prompt
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.sandbox.executor import SandboxExecutor
-from modern_rlhf.sandbox.extract import extract_code
+from modern_rlhf.sandbox.extract import answer_code
 from modern_rlhf.sandbox.hack_watch import signatures
 from modern_rlhf.sandbox.types import ExecutionResult, Executor, Program, program_of
 
@@ -68,10 +67,10 @@ class ExecutionReward:
         """B numbers in 0..1 or None, and per-sample details (None where no test applies):
 
         `verdict`, `tests_passed`, `tests_run`, `first_failing`, `message`, `unscorable` (bool),
-        `weak_verdict` (bool), `hack_signatures` (sorted list), `cpu_seconds`, `trace`.
+        `weak_verdict` (bool), `hack_signatures` (sorted list), `trace`.
         """
         codes = [
-            _extract(prompt, response)
+            answer_code(response, prompt.task).code if prompt.task is not None else ""
             for prompt, response in zip(batch.prompts, batch.responses, strict=True)
         ]
         programs: list[Program] = []
@@ -103,7 +102,6 @@ class ExecutionReward:
             name: [None if r is None else getattr(r, name) for r in results]
             for name in ("verdict", "tests_passed", "tests_run", "first_failing", "message")
         }
-        details["cpu_seconds"] = [None if r is None else r.cpu_seconds for r in results]
         details["unscorable"] = [r is not None and not r.scorable for r in results]
         details["weak_verdict"] = [r is not None and r.weak_verdict for r in results]
         details["hack_signatures"] = [
@@ -137,14 +135,6 @@ def make_executor(section: RewardConfig, *, workers: int | None = None) -> Sandb
         )
     except OSError as error:
         raise SandboxError(f"the executor of generated code cannot start: {error}") from error
-
-
-def _extract(prompt: Prompt, response: str) -> str:
-    task = prompt.task
-    if task is None:
-        return ""
-    shown = task.metadata.get("prompt_code")
-    return extract_code(response, prompt_code=shown, entry_point=task.entry_point).code
 
 
 def execution_score(result: ExecutionResult, *, kind: Kind) -> float | None:

@@ -52,7 +52,8 @@ class FunctionReward:
         self.columns = accepted_columns(fn, self.name)
 
     def score(self, batch: RewardBatch) -> RewardScores:
-        """B rewards; None where the function returned None or a number that is not finite.
+        """B rewards; None where the function returned None (it does not apply) or a number that is not
+        finite (such samples are marked `unscorable`).
 
         Raises:
             TrainingError: the function returned something other than B numbers; what it raises itself
@@ -68,7 +69,7 @@ class FunctionReward:
             list(batch.responses),
             **{name: offered[name] for name in self.columns},
         )
-        values = self._checked(returned, len(batch))
+        values, broken = self._checked(returned, len(batch))
         clipped = [False] * len(values)
         if self.value_range is not None:
             low, high = self.value_range
@@ -77,13 +78,15 @@ class FunctionReward:
                 None if value is None else min(1.0, max(0.0, (value - low) / (high - low)))
                 for value in values
             ]
-        details: dict[str, list[Any]] = {"clipped": clipped} if self.value_range else {}
+        details: dict[str, list[Any]] = {"unscorable": broken}
+        if self.value_range is not None:
+            details["clipped"] = clipped
         return RewardScores(values, {self.name: list(values)}, details)
 
     def close(self) -> None:
         """Nothing to free."""
 
-    def _checked(self, returned: Any, expected: int) -> list[float | None]:
+    def _checked(self, returned: Any, expected: int) -> tuple[list[float | None], list[bool]]:
         try:
             values = list(returned)
         except TypeError:
@@ -96,6 +99,7 @@ class FunctionReward:
                 f"reward function {self.name!r} returned {len(values)} values for {expected} responses"
             )
         checked: list[float | None] = []
+        broken: list[bool] = []
         for i, value in enumerate(values):
             # numpy and torch scalars are no `numbers.Real`, but know how to become a float.
             if value is not None and not isinstance(value, numbers.Real):
@@ -106,9 +110,9 @@ class FunctionReward:
                         f"reward function {self.name!r} returned {value!r:.80} for response {i}; "
                         "expected a number or None"
                     ) from None
-            finite = value is not None and math.isfinite(value)
-            checked.append(float(value) if finite else None)
-        return checked
+            broken.append(value is not None and not math.isfinite(value))
+            checked.append(None if value is None or broken[-1] else float(value))
+        return checked, broken
 
 
 def accepted_columns(fn: RewardFunction, name: str) -> tuple[str, ...]:

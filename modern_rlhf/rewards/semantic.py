@@ -32,6 +32,7 @@ from modern_rlhf.models.loading import Backbone, context_length
 from modern_rlhf.reward_model.baselines import content_words
 from modern_rlhf.reward_model.text_features import text_similarities
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
+from modern_rlhf.sandbox.extract import answer_code
 
 Kind = Literal["token", "codebleu", "embedding"]
 
@@ -75,7 +76,10 @@ class SemanticReward:
 
     def score(self, batch: RewardBatch) -> RewardScores:
         """B similarities; None where there is neither a reference nor an intent to compare with."""
-        codes = [extracted(text) for text in batch.responses]
+        codes = [
+            clean_text(answer_code(clean_text(text), prompt.task).code)
+            for prompt, text in zip(batch.prompts, batch.responses, strict=True)
+        ]
         targets: list[str | None] = []
         compared: list[str | None] = []
         for prompt in batch.prompts:
@@ -166,13 +170,6 @@ def named_words(tree: ast.Module) -> set[str]:
         elif isinstance(node, (ast.arg, ast.keyword)) and node.arg:
             words.add(node.arg)
     return words
-
-
-def extracted(text: str) -> str:
-    """The code in `text`, cleaned, by the package's one extractor."""
-    from modern_rlhf.sandbox.extract import extract_code
-
-    return clean_text(extract_code(clean_text(text)).code)
 
 
 def _parts(word: str) -> list[str]:

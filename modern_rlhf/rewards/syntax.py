@@ -12,7 +12,7 @@ import warnings
 from typing import Any
 
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
-from modern_rlhf.sandbox.extract import MAX_PARSED, extract_code
+from modern_rlhf.sandbox.extract import MAX_PARSED, answer_code
 
 PARTIAL_CEILING = 0.5
 """What a broken program gets at most: half of what a parsable one does."""
@@ -39,10 +39,7 @@ class SyntaxReward:
         errors: list[Any] = []
         ways: list[Any] = []
         for prompt, response in zip(batch.prompts, batch.responses, strict=True):
-            task = prompt.task
-            shown = task.metadata.get("prompt_code") if task is not None else None
-            entry_point = task.entry_point if task is not None else None
-            found = extract_code(response, prompt_code=shown, entry_point=entry_point)
+            found = answer_code(response, prompt.task)
             value, error = syntax_score(found.code, partial_credit=self.partial_credit)
             values.append(value)
             errors.append(error)

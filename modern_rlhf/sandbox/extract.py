@@ -1,5 +1,8 @@
 """The code in a completion: one extractor for rewards, metrics and evaluation.
 
+`answer_code` is for answers to a task, whose beginning of a program (`metadata["prefix"]`, `["suffix"]`:
+HumanEval, ODEX) they may continue; `extract_code` for text alone.
+
 It strips what chat models put around code (Markdown fences, prose before and after), completes a
 bare body with the signature it was asked to continue, and keeps the imports and helpers of the
 prompt that a rewritten function still needs. It repairs nothing: code that does not parse comes
@@ -16,6 +19,8 @@ import textwrap
 import warnings
 from dataclasses import dataclass
 
+from modern_rlhf.records import Task
+
 MAX_PARSED = 64 << 10
 """Characters that are parsed at most; longer text is only searched for fences and prose."""
 _MAX_CUTS = 12
@@ -30,7 +35,8 @@ _CODE_LINE = re.compile(
 _STRONG_LINE = re.compile(
     r"(?:async\s+def\s+\w|def\s+\w|class\s+\w|import\s+\w|from\s+\S+\s+import|@\w)"
 )
-_MARKS = (("</think>", ""), ("[PYTHON]", "[/PYTHON]"), ("[BEGIN]", "[DONE]"))
+_MARKS = (("[PYTHON]", "[/PYTHON]"), ("[BEGIN]", "[DONE]"))
+_AROUND = ("prefix", "suffix")
 _INLINE = re.compile(r"```(?:python\b|py\b)?[ \t]*([^`]+)```")
 _PROMPT_MARK = re.compile(r"^(?:>>>|\.\.\.)(?: |$)", re.MULTILINE)
 
@@ -40,7 +46,7 @@ class Extracted:
     """The code, whether it differs from the completion, and what was done.
 
     `how` joins steps with `+`: `as-is`, `tags`, `fence`, `open-fence`, `doctest`, `dedent`,
-    `prose`, `body`, `preamble`.
+    `prose`, `body`, `preamble`; of `answer_code` also `continued`.
     """
 
     code: str
@@ -84,11 +90,10 @@ def extract_code(
     """
     steps: list[str] = []
     code = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-    for mark in _MARKS:
-        if mark[0] in code:
-            after = code[code.rindex(mark[0]) + len(mark[0]) :]
-            code = after.split(mark[1], 1)[0] if mark[1] else after
-            steps.append("tags")
+    unmarked = _unmarked(code)
+    if unmarked != code:
+        code = unmarked
+        steps.append("tags")
     fenced = _fenced(code, entry_point)
     if fenced is not None:
         code, step = fenced
@@ -103,6 +108,51 @@ def extract_code(
     steps += made
     changed = code.strip("\n") != text.strip("\n")
     return Extracted(code, changed, "+".join(steps) or "as-is")
+
+
+def _unmarked(text: str) -> str:
+    """What follows a model's thoughts, and what stands between marks around the code.
+
+    A program that speaks of a mark is left alone: in text that parses, thoughts don't count and bracket
+    marks only on lines of their own (`[BEGIN]` alone would parse).
+    """
+    code = text
+    if "</think>" in code and not parses(code):
+        code = code.partition("</think>")[2]
+        while "<think>" in code and "</think>" in code and not parses(code):
+            code = code.partition("</think>")[2]
+    for begin, end in _MARKS:
+        if begin in code:
+            line = r"^[ \t]*{}[ \t]*$" if parses(code) else "{}"
+            opened = list(re.finditer(line.format(re.escape(begin)), code, re.MULTILINE))
+            if opened:
+                rest = code[opened[-1].end() :]
+                code = re.split(line.format(re.escape(end)), rest, maxsplit=1, flags=re.MULTILINE)[
+                    0
+                ]
+    return code
+
+
+def answer_code(text: str, task: Task | None) -> Extracted:
+    """The whole program of an answer to `task`; as `extract_code` where there is none.
+
+    A task may give the beginning of the program (`metadata["prefix"]`) and its end (`["suffix"]`); an
+    answer that writes the entry point anew stands alone. `how` may be `continued` too.
+    """
+    prefix, suffix = (str((task.metadata if task else {}).get(key) or "") for key in _AROUND)
+    entry_point = task.entry_point if task else None
+    continues_line = prefix.rstrip(" \t")[-1:] not in ("", "\n")
+    shown = prefix if prefix and not continues_line else None
+    found = extract_code(text, prompt_code=shown, entry_point=entry_point)
+    whole = re.search(
+        rf"^(?:async\s+)?def\s+{re.escape(entry_point or '')}\b", found.code, re.MULTILINE
+    )
+    if continues_line and found.code.strip() and not whole:
+        # ODEX ends its prompt in the middle of a line: `return `, `x = `.
+        return Extracted(prefix + found.code.lstrip() + suffix, True, "continued")
+    if suffix and "body" in found.how.split("+"):
+        return Extracted(found.code + suffix, True, found.how)
+    return found
 
 
 def _fenced(text: str, entry_point: str | None) -> tuple[str, str] | None:

@@ -120,7 +120,7 @@ class ExecutionResult:
             compile), `infra_error` (no judgement could be made: not scorable).
         tests_passed: tests that held.
         tests_run: tests there are; a test that could not be reached counts as not passed. Where the
-            tests run as code and never began, 1.
+            tests run as code and did not come to their end, 0 of 1.
         first_failing: source of the first test that did not hold, or None.
         cpu_seconds: CPU time of the candidate's process(es); 0.0 where it could not be read.
         wall_seconds: wall time of the judgement.

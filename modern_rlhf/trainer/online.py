@@ -43,7 +43,12 @@ from modern_rlhf.trainer.loop import (
     linear_schedule,
     set_learning_rate,
 )
-from modern_rlhf.trainer.rollout_log import check_kl, rollout_metrics, rollout_rows
+from modern_rlhf.trainer.rollout_log import (
+    check_kl,
+    rollout_metrics,
+    rollout_rows,
+    why_unscorable,
+)
 from modern_rlhf.trainer.runtime import Evaluate, Runtime
 from modern_rlhf.trainer.update import OnlineParts, Updater
 
@@ -231,8 +236,8 @@ class OnlineLoop:
         if unscorable > training.max_unscorable_share:
             raise TrainingError(
                 f"{unscorable:.0%} of the samples of step {step + 1} could not be scored, more than "
-                f"training.max_unscorable_share = {training.max_unscorable_share:.0%}; look at the "
-                "verdicts in rollouts.jsonl (`modern-rlhf doctor` checks the executor)"
+                f"training.max_unscorable_share = {training.max_unscorable_share:.0%}: "
+                f"{why_unscorable(batch)} (`modern-rlhf doctor` checks the executor)"
             )
         return batch
 

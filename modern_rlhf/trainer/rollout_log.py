@@ -58,7 +58,10 @@ def _detail(batch: RolloutBatch, wanted: str) -> list[Any]:
 def rollout_rows(
     batch: RolloutBatch, advantages: Tensor, stage: str, step: int
 ) -> Iterator[dict[str, Any]]:
-    """One JSON-ready row an episode, with its KL to the reference and its (B, R) advantages' mean."""
+    """One JSON-ready row an episode, with its KL to the reference and its (B, R) advantages' mean.
+
+    `details` are what the rewards say in numbers beside their components; a False is left out.
+    """
     assert batch.log_probs is not None and batch.ref_log_probs is not None
     kl = masked_sum(batch.log_probs - batch.ref_log_probs, batch.mask, dim=-1)
     advantage = masked_mean(advantages, batch.mask, dim=-1)
@@ -75,7 +78,21 @@ def rollout_rows(
             "advantage": float(advantage[i]),
             "verdict": verdicts[i],
             "finished": batch.finished[i],
+            "details": {
+                name: values[i]
+                for name, values in batch.scores.details.items()
+                if isinstance(values[i], (int, float)) and values[i] is not False
+            },
         }
+
+
+def why_unscorable(batch: RolloutBatch) -> str:
+    """What the executor said most often about the samples that got no number."""
+    said = Counter(
+        str(message) for message, valid in zip(_detail(batch, "message"), batch.valid.tolist(), strict=True)
+        if message and not valid
+    )  # fmt: skip
+    return said.most_common(1)[0][0] if said else "the reward gave no number"
 
 
 def check_kl(kl: float, limit: float | None, *, step: int) -> None:

@@ -231,8 +231,13 @@ def test_function_values_of_numpy_and_torch_count_and_nan_is_unscorable() -> Non
 
     assert FunctionReward(lambda p, r: np.array([0.5, 0.25])).score(batch(2)).total == [0.5, 0.25]
     assert FunctionReward(lambda p, r: torch.tensor([0.5, 1.0])).score(batch(2)).total == [0.5, 1.0]
-    bad = FunctionReward(lambda p, r: [float("nan"), float("inf")])
-    assert bad.score(batch(2)).total == [None, None]
+    bad = FunctionReward(lambda p, r: [float("nan"), float("inf"), None, 0.5], name="bad")
+    assert bad.score(batch(4)).total == [None, None, None, 0.5]
+    # Beside another component: broken is no total at all, not applicable is the other one's alone.
+    other = FunctionReward(lambda p, r: [1.0] * 4, name="other")
+    assert CompositeReward([(bad, 0.9), (other, 0.1)]).score(batch(4)).total == [
+        None, None, 1.0, pytest.approx(0.55),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

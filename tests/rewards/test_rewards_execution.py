@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from modern_rlhf.errors import ConfigError
+from modern_rlhf.metrics.evaluator import ModernMetricsEvaluator
 from modern_rlhf.records import Prompt, Task
 from modern_rlhf.rewards.base import Reward, RewardBatch
 from modern_rlhf.rewards.execution import ExecutionReward, execution_score
+from modern_rlhf.rewards.semantic import SemanticReward
 from modern_rlhf.rewards.syntax import SyntaxReward, syntax_score
 from modern_rlhf.sandbox.executor import SandboxExecutor, ScriptedExecutor
 from modern_rlhf.sandbox.types import ExecutionResult
@@ -104,3 +108,22 @@ def test_syntax_reward_reads_through_a_fence() -> None:
     scores = SyntaxReward().score(batch(["```python\nx = 1\n```", "def f("], None))
     assert scores.total == [1.0, 0.0] and scores.details["extracted"][0] == "fence"
     assert scores.details["syntax_error"][0] is None
+
+
+def test_an_answer_that_continues_its_task_is_judged_as_in_evaluation() -> None:
+    """HumanEval shows the beginning of a program; its own solution is the rest."""
+    shown = 'def add(a, b):\n    """Add."""\n'
+    task = replace(TASK, metadata={"prefix": shown, "suffix": ""})
+    answers = ["    return a + b\n", "    return a - b\n", "```python\n    return a + b\n```"]
+    prompts = [Prompt(shown, reference=shown + answers[0], task=task)] * len(answers)
+    rows = RewardBatch(prompts, answers)
+    with SandboxExecutor(workers=1) as executor:
+        scores = ExecutionReward(executor).score(rows)
+        evaluated = ModernMetricsEvaluator(metrics=["pass_at_1"], executor=executor).evaluate(
+            answers, [shown + answers[0]] * len(answers), tasks=[task] * len(answers)
+        )
+    assert scores.details["verdict"] == ["pass", "fail", "pass"]
+    assert evaluated.results["pass_at_1"].per_item == [1.0, 0.0, 1.0]
+    assert SyntaxReward().score(rows).total == [1.0, 1.0, 1.0]
+    likeness = SemanticReward().score(rows).total
+    assert likeness[0] == likeness[2] == 1.0 and likeness[1] < 1.0  # type: ignore[operator]

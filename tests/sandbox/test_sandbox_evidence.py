@@ -115,6 +115,47 @@ def test_values_of_call_mode_are_data_under_every_transport(executor: SandboxExe
         assert not any(r.weak_verdict for r in found)
 
 
+def test_containers_of_other_types_compare_as_json_in_call_mode(executor: SandboxExecutor) -> None:
+    named = "from collections import *\nP = namedtuple('P', 'x y')\ndef f(a): return P(*a)"
+    cases = [
+        ("from collections import *\ndef f(a): return Counter(a)", '"aab"', '{"a": 2, "b": 1}'),
+        ("from collections import *\ndef f(a): return OrderedDict(a)", '[["a", 1]]', '{"a": 1}'),
+        ("from collections import *\ndef f(a): return defaultdict(int, a)", '{"a": 1}', '{"a": 1}'),
+        (named, "[1, 2]", "[1, 2]"),
+    ]
+    for code, given, expected in cases:
+        right = '{"args": [' + given + '], "expected": ' + expected + "}"
+        wrong = '{"args": [' + given + '], "expected": [3]}'
+        found = executor.run([Program(code, (t,), "f", mode="call") for t in (right, wrong)])
+        assert [r.verdict for r in found] == ["pass", "fail"], code
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "import random\nrandom.seed(0)\ndef test_a(): assert f(1) == 2",
+        "def test_a(): assert f(1) == 2\nif __name__ == '__main__':\n    test_a()",
+        "from unittest import *\nclass T(TestCase):\n"
+        "    def test_a(self): self.assertEqual(f(1), 2)\nif __name__ == '__main__':\n    main()",
+    ],
+)
+def test_what_stands_beside_test_functions_is_no_test(
+    executor: SandboxExecutor, tests: str
+) -> None:
+    programs = [Program(f"def f(a): return {value}", tests, "f") for value in ("999", "a + 1")]
+    found = executor.run(programs)
+    assert [(r.verdict, r.tests_passed, r.tests_run) for r in found] == [
+        ("fail", 0, 1), ("pass", 1, 1),
+    ]  # fmt: skip
+
+
+def test_tests_that_held_before_a_late_death_are_counted(executor: SandboxExecutor) -> None:
+    code = "def f(a):\n    while a == 3: pass\n    return a"
+    tests = tuple(f"assert f({n}) == {n}" for n in (1, 2, 3))
+    (result,) = executor.run([Program(code, tests, "f", timeout=0.3)])
+    assert (result.verdict, result.tests_passed, result.tests_run) == ("timeout", 2, 3)
+
+
 FIXTURES = """
 import unittest
 log = []

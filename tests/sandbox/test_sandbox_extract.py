@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from modern_rlhf.sandbox.extract import extract_code, parses
+from modern_rlhf.records import Task
+from modern_rlhf.sandbox.extract import answer_code, extract_code, parses
 
 HEAD = 'from typing import List\n\n\ndef f(a: List[int], b):\n    """Add."""\n'
 
@@ -26,6 +27,12 @@ HEAD = 'from typing import List\n\n\ndef f(a: List[int], b):\n    """Add."""\n'
         ("  def f(a):\n    return a\n", "def f(a):\n  return a\n", "dedent"),
         (">>> x = 1\n>>> y = 2\n1", "x = 1\ny = 2", "doctest"),
         ("<think>```python\nbad\n```</think>x = 1", "x = 1", "tags"),
+        ("<think>a</think>b<think>c</think>x = 1", "x = 1", "tags"),
+        ("<think>hm</think>\n```\ns.split('</think>')\n```", "s.split('</think>')\n", "tags+fence"),
+        ("s.split('</think>')[0]", "s.split('</think>')[0]", "as-is"),
+        ("[BEGIN]\nx = 1\n[DONE]", "\nx = 1\n", "tags"),
+        ("Well: [PYTHON]x = 1[/PYTHON] it is", "x = 1", "tags"),
+        ('def f():\n    return "[BEGIN]"\n', 'def f():\n    return "[BEGIN]"\n', "as-is"),
         ('p = "a ```x``` b".split()', 'p = "a ```x``` b".split()', "as-is"),
         ('"""Say:\n```\nf()\n```\n"""\nx = 1', '"""Say:\n```\nf()\n```\n"""\nx = 1', "as-is"),
         ("I would use x.sort() for that.", "I would use x.sort() for that.", "as-is"),
@@ -59,6 +66,28 @@ def test_a_bare_body_is_joined_to_its_signature(body: str) -> None:
 def test_a_rewritten_function_keeps_the_imports_it_was_shown() -> None:
     found = extract_code("def f(a: List[int], b):\n    return a", prompt_code=HEAD, entry_point="f")
     assert found.how == "preamble" and found.code.startswith("from typing import List")
+
+
+@pytest.mark.parametrize(
+    ("answer", "prefix", "suffix", "how"),
+    [
+        ("    return a + b\n", "def f(a, b):\n", "", "body"),
+        ("def f(a, b):\n    return a + b\n", "def f(a, b):\n", "", "as-is"),
+        ("a + b", "def f(a, b):\n    return ", "", "continued"),
+        ("```\na + b\n```", "def f(a, b):\n    return ", "\n", "continued"),
+        ("    c = a + b\n", "def f(a, b):\n", "    return c\n", "body"),
+        ("def f(a, b):\n    return a + b\n", None, None, "as-is"),
+    ],
+)
+def test_an_answer_that_continues_its_task_becomes_a_program(
+    answer: str, prefix: str | None, suffix: str | None, how: str
+) -> None:
+    around = {"prefix": prefix, "suffix": suffix} if prefix is not None else {}
+    found = answer_code(answer, Task("1", "add", "", (), entry_point="f", metadata=around))
+    assert found.how == how
+    space: dict[str, object] = {}
+    exec(found.code, space)
+    assert space["f"](2, 3) == 5  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

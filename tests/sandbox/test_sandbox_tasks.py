@@ -158,6 +158,27 @@ def test_the_trace_knows_lines_and_the_failing_one_and_changes_no_verdict() -> N
     assert all(result.trace is None for result in plain)
 
 
+SILENT = (
+    'def f(a):\n    """Doc\n    string."""\n    global n\n    x: int\n    n = a\n    return a\n'
+)
+
+
+def test_what_compiles_to_nothing_is_no_line_that_never_ran() -> None:
+    with SandboxExecutor(workers=1) as executor:
+        (result,) = executor.run([Program(SILENT, ("assert f(1) == 1",), "f", trace=True)])
+    assert result.trace is not None
+    assert result.trace.executable == (1, 6, 7) and result.trace.unexecuted == ()
+
+
+def test_a_script_that_raises_has_a_failing_line() -> None:
+    case = ('{"input": "", "output": "1"}',)
+    program = Program("x = 1\nraise ValueError\n", case, mode="stdio", trace=True)
+    with SandboxExecutor(workers=1) as executor:
+        (result,) = executor.run([program])
+    assert result.verdict == "fail"
+    assert result.trace is not None and result.trace.failing == 2
+
+
 def test_a_stub_that_could_not_be_judged_leaves_its_task_undecided() -> None:
     lost = ScriptedExecutor(
         lambda p: (

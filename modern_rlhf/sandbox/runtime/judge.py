@@ -252,6 +252,7 @@ class Judge:
             reply = self._next_reply(outcome, limits, [child], child)
             if type(reply) is not dict:
                 outcome.first = outcome.first or check.source
+                outcome.passed = 0 if plan.together else held
                 self._lost(child, outcome, limits)
                 return
             if "syntax" in reply or "load" in reply:
@@ -406,6 +407,7 @@ class Judge:
                 continue
             if outcome.first is None:
                 outcome.first = given[:2000]
+                outcome.line = one.line
             outcome.settle(one.verdict, one.message, one.error)
             outcome.again = one.again
             if one.verdict in ("syntax", "timeout", "output", "memory", "infra_error"):

@@ -333,13 +333,13 @@ def from_cases(tests: Sequence[str], entry_point: str | None) -> Lowered:
 
 
 def _same_as_json(value: Any, expected: Any) -> bool:
-    """Equality with a value read from JSON; booleans are not numbers, tuples are lists."""
+    """Equality with a value read from JSON; booleans are not numbers, tuples are lists, Counters objects."""
     if type(expected) is list:
-        if type(value) not in (list, tuple) or len(value) != len(expected):
+        if not isinstance(value, (list, tuple)) or len(value) != len(expected):
             return False
         return all(_same_as_json(v, e) for v, e in zip(value, expected, strict=True))
     if type(expected) is dict:
-        if type(value) is not dict or len(value) != len(expected):
+        if not isinstance(value, dict) or len(value) != len(expected):
             return False
         keyed = {key if type(key) is str else json.dumps(key): item for key, item in value.items()}
         return all(key in keyed and _same_as_json(keyed[key], expected[key]) for key in expected)

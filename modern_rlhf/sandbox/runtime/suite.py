@@ -264,11 +264,23 @@ def _units(source: str, tree: ast.Module, *, single: bool, mode: str) -> list[Un
         return [Unit(source, tree.body, True)]
     if not any(isinstance(statement, ast.Assert) for statement in tree.body):
         runs = any(not _declares(statement) for statement in tree.body)
-        return [Unit(source, tree.body, runs)]
+        return [Unit(source, tree.body, runs and not _defines_tests(tree))]
     return [
         Unit(ast.get_source_segment(source, s) or source, [s], isinstance(s, ast.Assert))
         for s in tree.body
     ]
+
+
+def _defines_tests(tree: ast.Module) -> bool:
+    """Whether the tests are functions or cases: then what stands beside them only prepares."""
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name.startswith("test"):
+            return True
+        if isinstance(statement, ast.ClassDef):
+            bases = (getattr(base, "attr", getattr(base, "id", "")) for base in statement.bases)
+            if any(str(name).endswith("TestCase") for name in bases):
+                return True
+    return False
 
 
 def _declares(statement: ast.stmt) -> bool:

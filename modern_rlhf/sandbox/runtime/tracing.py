@@ -18,17 +18,30 @@ MAX_LINES = 20000
 def executable_lines(source: str) -> list[int]:
     """1-based lines that carry a statement or code, also where the compiler dropped it as dead.
 
+    Statements that compile to nothing anywhere (docstrings, `global`, bare annotations) can't run, so
+    they are not among them.
+
     Raises:
         SyntaxError and what else `compile` raises.
     """
     tree = ast.parse(source)
-    found = {node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt)}
+    found = {
+        node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt) and not _silent(node)
+    }
     waiting = [compile(tree, FILENAME, "exec")]
     while waiting:
         item = waiting.pop()
         found |= {line for _, _, line in item.co_lines() if line}
         waiting += [const for const in item.co_consts if isinstance(const, CodeType)]
     return sorted(found)[:MAX_LINES]
+
+
+def _silent(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, (ast.Global, ast.Nonlocal))
+        or (isinstance(node, ast.AnnAssign) and node.value is None)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+    )
 
 
 def start(source: str, send: Callable[[dict[str, Any]], None]) -> None:
