@@ -121,7 +121,7 @@ def main() -> None:
     other = fresh()
 
     def run_backbone() -> tuple[torch.Tensor, ...]:
-        return other.pooled(*both, batch_size=BACKBONE_BATCH)[0].chunk(2)
+        return other.pooled(*both, batch_size=BACKBONE_BATCH).chunk(2)
 
     began = time.perf_counter()
     uncached = fit(other, run_backbone)

@@ -89,7 +89,7 @@ class FeatureCache:
         for start in range(0, len(todo), SHARD_ROWS):
             part = todo[start : start + SHARD_ROWS]
             with self.model._evaluating():
-                features, _ = self.model.pooled(
+                features = self.model.pooled(
                     [prompts[i] for _, i in part],
                     [responses[i] for _, i in part],
                     batch_size=batch_size,

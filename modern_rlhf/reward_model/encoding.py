@@ -15,7 +15,8 @@ Knows nothing of models, heads or losses.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ import torch
 
 from modern_rlhf.errors import DataError, ModelError
 from modern_rlhf.reward_model.text_features import text_features
+
+LOGGER = logging.getLogger(__name__)
 
 TemplateName = Literal["auto", "chat", "plain"]
 
@@ -45,7 +48,6 @@ class PairBatch:
         attention_mask: (B, T) int64, made from `lengths`.
         lengths: (B,) int64, real tokens of each row, at least 1.
         token_type_ids: (B, T) int64 where the tokenizer tells the two texts apart, else None.
-        truncated: how many of the B pairs did not fit and lost tokens.
         text: (B, S) float32 features of the whole texts, where the model has them (`text_features`).
     """
 
@@ -53,7 +55,6 @@ class PairBatch:
     attention_mask: torch.Tensor
     lengths: torch.Tensor
     token_type_ids: torch.Tensor | None = None
-    truncated: int = 0
     text: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> PairBatch:
@@ -63,7 +64,6 @@ class PairBatch:
             attention_mask=self.attention_mask.to(device),
             lengths=self.lengths.to(device),
             token_type_ids=None if types is None else types.to(device),
-            truncated=self.truncated,
             text=None if self.text is None else self.text.to(device),
         )
 
@@ -133,6 +133,24 @@ class PairEncoder:
             for row in zip(self.text_ids(prompts), self.text_ids(responses), texts, strict=True)
         ]
 
+    def warn_of_cut(self, parts: Collection[tuple[Sequence[str], Sequence[str]]]) -> None:
+        """Say in the log how many texts of all (prompts, responses) lose tokens, if any do."""
+        room = self.max_length - self.frame.size
+        cut = [
+            len(prompt) + len(response) > room
+            for prompts, responses in parts
+            for prompt, response in zip(
+                self.text_ids(prompts), self.text_ids(responses), strict=True
+            )
+        ]
+        if any(cut):
+            LOGGER.warning(
+                "reward model: %d of %d training texts are cut to %d tokens (reward.reward_max_length)",
+                sum(cut),
+                len(cut),
+                self.max_length,
+            )
+
     def encode(self, prompts: Sequence[str], responses: Sequence[str]) -> PairBatch:
         """B pairs as one padded batch on the CPU."""
         return self.collate(self.rows(prompts, responses))
@@ -154,7 +172,6 @@ class PairEncoder:
             attention_mask=(torch.arange(width)[None, :] < lengths[:, None]).long(),
             lengths=lengths,
             token_type_ids=types,
-            truncated=sum(row.truncated for row in rows),
             text=torch.stack([row.text for row in rows]) if self.text_features else None,
         )
 
@@ -174,8 +191,7 @@ class PairEncoder:
 
     def _row(self, prompt: list[int], response: list[int], text: torch.Tensor | None) -> EncodedRow:
         room = self.max_length - self.frame.size
-        truncated = len(prompt) + len(response) > room
-        if truncated:
+        if len(prompt) + len(response) > room:
             response = response[: max(room - len(prompt), room // 2)]
             prompt = prompt[: room - len(response)]
         frame = self.frame
@@ -184,18 +200,16 @@ class PairEncoder:
         return EncodedRow(
             ids=[token for part in parts for token in part],
             types=[kind for part, kind in zip(parts, types, strict=True) for _ in part],
-            truncated=truncated,
             text=text,
         )
 
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """One pair as ids: `ids` and `types` have the same length; `truncated` says tokens were lost."""
+    """One pair as ids: `ids` and `types` have the same length."""
 
     ids: list[int]
     types: list[int]
-    truncated: bool
     text: torch.Tensor | None
 
 

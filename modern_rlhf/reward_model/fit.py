@@ -39,7 +39,6 @@ class PairTargets:
     rejected: list[str]
     margins: Tensor
     weights: Tensor
-    groups: list[str]
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -67,7 +66,6 @@ class RatingTargets:
     weights: Tensor
     overall: Tensor
     overall_weights: Tensor
-    groups: list[str]
     unused: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
@@ -115,7 +113,6 @@ def pair_targets(pairs: Sequence[PreferencePair]) -> PairTargets:
         rejected=[pair.rejected for pair in pairs],
         margins=torch.tensor([float(pair.margin) for pair in pairs]),
         weights=torch.tensor([float(pair.weight) for pair in pairs]),
-        groups=[pair.group_id or pair.prompt for pair in pairs],
     )
 
 
@@ -162,7 +159,6 @@ def rating_targets(ratings: Sequence[Rating], heads: Sequence[str]) -> RatingTar
         weights=weights,
         overall=overall,
         overall_weights=overall_weights,
-        groups=[rating.group_id or rating.prompt for rating in ratings],
         unused=unused,
     )
 
@@ -185,12 +181,15 @@ def loss_plan(
     if not (plan.pairwise or plan.pointwise or plan.ordinal):
         raise DataError(
             f"nothing to train the reward model on: {pairs} pairs and {ratings} ratings, and no loss "
-            "with a weight above 0 uses them"
+            "with a weight above 0 uses them (reward.reward_pairwise_coef, reward.reward_pointwise_coef, "
+            "reward.reward_ordinal_coef)"
         )
     if heads.human is not None and not plan.ordinal:
+        why = "reward.reward_ordinal_coef=0 leaves" if ratings else "without ratings nothing trains"
+        remedy = "raise the coefficient" if ratings else "give ratings"
         raise DataError(
-            "the reward model has a human-rating head, but there are no ratings to train it on: set "
-            "use_human_logits=false or give ratings"
+            f"{why} the reward model's human-rating head: {remedy}, or build a model without the head "
+            "(reward.use_human_logits=false; a saved reward model keeps its human head)"
         )
     return plan
 
@@ -202,14 +201,12 @@ def pair_loss(
     margins: Tensor,
     weights: Tensor,
     settings: RewardLossSettings,
-    denominator: Tensor | float | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted Bradley-Terry loss of B pairs, mean over E members.
 
     Args:
         chosen, rejected: totals (E, B).
         margins, weights: (B,).
-        denominator: sum of weights over the optimiser's whole batch, for micro-batches (D34).
     """
     members = chosen.totals.shape[0]
     loss, metrics = bradley_terry(
@@ -218,7 +215,6 @@ def pair_loss(
         margin=settings.margin_coefficient * margins.expand(members, -1),
         weights=weights.expand(members, -1),
         center_coefficient=settings.center_coefficient,
-        denominator=None if denominator is None else members * denominator,
     )
     return settings.pairwise * loss, {f"pair_{name}": value for name, value in metrics.items()}
 
@@ -232,7 +228,6 @@ def rating_loss(
     overall_weights: Tensor,
     head_weights: Tensor,
     settings: RewardLossSettings,
-    denominators: tuple[Tensor | float, Tensor | float] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Regression of heads on aspects plus ordinal loss of the human head, for B ratings.
 
@@ -240,13 +235,9 @@ def rating_loss(
         values, weights: (B, K + 1) rows of `RatingTargets`; the last column is `overall`.
         overall, overall_weights: (B,).
         head_weights: (K,) weights that make the heads' mean (`RewardHeads.weights`).
-        denominators: sums of `weights` and of `overall_weights` over the optimiser's whole batch.
     """
     members = output.totals.shape[0]
     predictions = rating_predictions(output, head_weights)
-    whole: tuple[Tensor | float | None, Tensor | float | None] = (None, None)
-    if denominators is not None:
-        whole = (members * denominators[0], members * denominators[1])
     total = predictions.new_zeros(())
     metrics: dict[str, Tensor] = {}
     if settings.pointwise:
@@ -254,7 +245,6 @@ def rating_loss(
             predictions=predictions,
             targets=values.expand(members, -1, -1),
             weights=weights.expand(members, -1, -1),
-            denominator=whole[0],
         )
         total = total + settings.pointwise * loss
         metrics |= {"pointwise_loss": loss.detach()}
@@ -264,7 +254,6 @@ def rating_loss(
             output.human_logits,
             overall.expand(members, -1),
             overall_weights.expand(members, -1),
-            denominator=whole[1],
         )
         total = total + settings.ordinal * loss
         metrics |= {"ordinal_loss": loss.detach()}

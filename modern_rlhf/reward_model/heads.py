@@ -219,9 +219,21 @@ class RewardHeads(nn.Module):
         text = features[:, -self.text_features :]
         return values + torch.stack([linear(text) for linear in self.wide[name].children()])
 
-    def deep_parameters(self) -> list[nn.Parameter]:
-        """What reads the pooled states: all but the Linears on text features, which never decay."""
-        return [p for name, p in self.named_parameters() if not name.startswith("wide.")]
+    def learning_groups(
+        self, learning_rate: float, *, weight_decay: float
+    ) -> list[tuple[list[nn.Parameter], float, float]]:
+        """(parameters, learning rate, weight decay) for AdamW: what reads the pooled states, then the Linears
+        on text features, which learn at `WIDE_RATE` times the rate and never decay."""
+        deep = [p for name, p in self.named_parameters() if not name.startswith("wide.")]
+        groups = [(deep, learning_rate, weight_decay)]
+        if self.text_features:
+            groups.append((list(self.wide.parameters()), WIDE_RATE * learning_rate, 0.0))
+        return groups
+
+    @property
+    def standardised(self) -> bool:
+        """Whether feature statistics are stored, to which trained weights have been fitted."""
+        return bool((self.feature_mean != 0).any() or (self.feature_scale != 1).any())
 
     @torch.no_grad()
     def set_feature_statistics(self, features: torch.Tensor) -> None:

@@ -219,12 +219,10 @@ class CustomRewardModel(nn.Module):
         responses: Sequence[str],
         *,
         batch_size: int = 32,
-        cache: Any = None,
     ) -> Prediction:
         """Scores, uncertainty and head values of N pairs in one pass, in eval mode.
 
-        Pairs are run in order of length, so a batch holds little padding. With `cache` (a
-        `FeatureCache`) the backbone sees only pairs it has not seen before.
+        Pairs are run in order of length, so a batch holds little padding.
 
         Raises:
             DataError: `prompts` and `responses` differ in length.
@@ -233,26 +231,20 @@ class CustomRewardModel(nn.Module):
             raise DataError(f"{len(prompts)} prompts for {len(responses)} responses: give one each")
         if not prompts:
             names = (*self.settings.heads, *([HUMAN] if self.settings.human_logits else []))
-            return Prediction([], [], {name: [] for name in names}, 0)
+            return Prediction([], [], {name: [] for name in names})
         with self._evaluating(), torch.no_grad():
-            if cache is not None:
-                features = cache.get(prompts, responses, batch_size=batch_size).to(self.device)
-                truncated = 0
-            else:
-                features, truncated = self.pooled(prompts, responses, batch_size=batch_size)
-            output = self.heads(features)
+            output = self.heads(self.pooled(prompts, responses, batch_size=batch_size))
         return Prediction(
             scores=output.scores.tolist(),
             uncertainty=output.uncertainty.tolist(),
             heads={name: values.tolist() for name, values in output.by_head().items()},
-            truncated=truncated,
         )
 
     @torch.no_grad()
     def pooled(
         self, prompts: Sequence[str], responses: Sequence[str], *, batch_size: int = 32
-    ) -> tuple[torch.Tensor, int]:
-        """Features (N, F) of N >= 1 pairs without gradients, and how many pairs were truncated."""
+    ) -> torch.Tensor:
+        """Features (N, F) of N >= 1 pairs without gradients."""
         rows = self.encoder.rows(prompts, responses)
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
         parts = []
@@ -266,7 +258,7 @@ class CustomRewardModel(nn.Module):
                 parts.append(self.features(batch.to(self.device)).float())
         features = torch.empty_like(torch.cat(parts))
         features[torch.tensor(order, device=features.device)] = torch.cat(parts)
-        return features, sum(row.truncated for row in rows)
+        return features
 
     def score(
         self, prompts: Sequence[str], responses: Sequence[str], *, batch_size: int = 32
@@ -305,7 +297,7 @@ class CustomRewardModel(nn.Module):
         if len(prompts) < 2:
             raise ModelError(f"calibration needs at least two samples, not {len(prompts)}")
         with self._evaluating(), torch.no_grad():
-            features, _ = self.pooled(prompts, responses, batch_size=batch_size)
+            features = self.pooled(prompts, responses, batch_size=batch_size)
             totals = self.heads(features).totals.mean(0)
         self.heads.set_calibration(totals)
         return {

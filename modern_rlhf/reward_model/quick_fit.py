@@ -17,7 +17,7 @@ from modern_rlhf.reward_model.fit import (
     pair_loss,
     rating_loss,
 )
-from modern_rlhf.reward_model.heads import WIDE_RATE, RewardHeads
+from modern_rlhf.reward_model.heads import RewardHeads
 
 
 def fit_heads(
@@ -30,7 +30,6 @@ def fit_heads(
     batch_size: int = 64,
     learning_rate: float = 1e-3,
     weight_decay: float | None = None,
-    standardise: bool = True,
     generator: torch.Generator | None = None,
 ) -> list[float]:
     """Train `heads` on features of a frozen backbone; returns the mean loss of every epoch.
@@ -39,7 +38,6 @@ def fit_heads(
         pairs: targets of N pairs and the features (N, F) of the chosen and of the rejected answers.
         ratings: targets of M ratings and their features (M, F).
         weight_decay: AdamW's; None is what `RewardTrainer` takes by default.
-        standardise: set the feature statistics from these features first.
         generator: source of the permutations.
 
     Raises:
@@ -51,22 +49,17 @@ def fit_heads(
         ratings=len(ratings[0]) if ratings else 0,
         settings=settings,
     )
-    if standardise:
-        parts = [*(pairs[1:] if pairs else ()), *(ratings[1:] if ratings else ())]
-        heads.set_feature_statistics(torch.cat(parts))
+    parts = [*(pairs[1:] if pairs else ()), *(ratings[1:] if ratings else ())]
+    heads.set_feature_statistics(torch.cat(parts))
     sizes = [len(data[0]) for data in (pairs, ratings) if data is not None]
     steps = max(-(-size // batch_size) for size in sizes)
     if weight_decay is None:
         weight_decay = HEAD_WEIGHT_DECAY if heads.kind == "mlp" else 0.0
-    groups = [
-        {"params": heads.deep_parameters(), "weight_decay": weight_decay},
-        {
-            "params": list(heads.wide.parameters()),
-            "weight_decay": 0.0,
-            "lr": WIDE_RATE * learning_rate,
-        },
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, eps=1e-5)
+    groups = heads.learning_groups(learning_rate, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(
+        [{"params": own, "lr": rate, "weight_decay": decay} for own, rate, decay in groups],
+        eps=1e-5,
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(  # annealed to 0 at the last step (D6)
         optimizer, lambda step: 1.0 - step / (epochs * steps)
     )
@@ -115,7 +108,7 @@ def _rating_step(
     heads: RewardHeads, data: tuple[RatingTargets, Tensor], rows: Tensor, plan: RewardLossSettings
 ) -> Tensor:
     targets, features = data
-    if len(rows) == 0:
+    if len(rows) == 0 or not (plan.pointwise or plan.ordinal):
         return torch.zeros(())
     loss, _ = rating_loss(
         heads(features[rows]),

@@ -46,13 +46,11 @@ class Prediction:
         uncertainty: standard deviation over the ensemble in the same units; zeros when it has one member.
         heads: by head name, raw head values (the scale of their targets: -2..2 for human aspects);
             with a human head also `human`, its expected rating on -2..2.
-        truncated: how many pairs did not fit into `max_length`.
     """
 
     scores: list[float]
     uncertainty: list[float]
     heads: dict[str, list[float]]
-    truncated: int
 
 
 def choose_pooling(asked: Pooling | None, kind: str) -> Pooling:

@@ -35,7 +35,6 @@ from modern_rlhf.reward_model.fit import (
     rating_loss,
     rating_targets,
 )
-from modern_rlhf.reward_model.heads import WIDE_RATE
 from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.reward_model.text_features import text_features
 from modern_rlhf.trainer.inputs import adapt_backbone, recompute_activations
@@ -116,21 +115,24 @@ class RewardTrainer:
                 "data.human_feedback_path or data.preferences_path, or "
                 "reward.human_preference_weight=0 with reward.use_custom_reward=false"
             )
-        self.train_pairs, self.validation_pairs = people_held_out(
+        train_pairs, self.validation_pairs = people_held_out(
             pairs, fraction=validation_fraction, seed=training.seed
         )
-        self.train_ratings, self.validation_ratings = people_held_out(
+        train_ratings, self.validation_ratings = people_held_out(
             ratings, fraction=validation_fraction, seed=training.seed
-        )
-        self.pair_targets = pair_targets(self.train_pairs)
-        self.rating_targets = (
-            rating_targets(self.train_ratings, model.settings.heads) if self.train_ratings else None
         )
         self.plan = loss_plan(
             model.heads,
-            pairs=len(self.train_pairs),
-            ratings=len(self.train_ratings),
+            pairs=len(train_pairs),
+            ratings=len(train_ratings),
             settings=loss_settings(self.config),
+        )
+        # Judgements that no loss uses are only measured on.
+        self.train_pairs = train_pairs if self.plan.pairwise else []
+        self.train_ratings = train_ratings if self.plan.pointwise or self.plan.ordinal else []
+        self.pair_targets = pair_targets(self.train_pairs)
+        self.rating_targets = (
+            rating_targets(self.train_ratings, model.settings.heads) if self.train_ratings else None
         )
         self.features: dict[str, Tensor] = {}
         self.cache_folder = cache_folder
@@ -144,17 +146,15 @@ class RewardTrainer:
         self.rating_sampler = EpochSampler(max(1, len(self.train_ratings)), seed=training.seed + 1)
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         self.backbone_parts = [p for p in model.backbone.parameters() if p.requires_grad]
-        groups = [(model.heads.deep_parameters(), training.reward_learning_rate)]
+        noisy = model.frozen and model.heads.kind == "mlp"
+        decay = self.config.reward_weight_decay if noisy else training.weight_decay
+        groups = model.heads.learning_groups(training.reward_learning_rate, weight_decay=decay)
         if self.backbone_parts:
-            groups.append((self.backbone_parts, training.reward_backbone_learning_rate))
-        if model.heads.text_features:
-            rate = WIDE_RATE * training.reward_learning_rate
-            groups.append((list(model.heads.wide.parameters()), rate))
-        self.optimizer = make_optimizer(groups, training)
-        if model.heads.text_features:
-            self.optimizer.param_groups[-1]["weight_decay"] = 0.0
-        if model.frozen and model.heads.kind == "mlp":
-            self.optimizer.param_groups[0]["weight_decay"] = self.config.reward_weight_decay
+            rate = training.reward_backbone_learning_rate
+            groups.append((self.backbone_parts, rate, training.weight_decay))
+        self.optimizer = make_optimizer([(own, rate) for own, rate, _ in groups], training)
+        for group, (_, _, decay) in zip(self.optimizer.param_groups, groups, strict=True):
+            group["weight_decay"] = decay
         self.keeper = Keeper(
             stage="reward",
             training=training,
@@ -188,6 +188,8 @@ class RewardTrainer:
         return self.keeper.run(self._loop)
 
     def _loop(self) -> TrainResult:
+        if self.runtime.processes.is_main:
+            self.model.encoder.warn_of_cut(self._training_texts().values())
         if self.model.frozen:
             self._compute_features()
         elif self.model.heads.text_features:
@@ -243,11 +245,14 @@ class RewardTrainer:
 
     def _compare_texts(self) -> None:
         """Set the input statistics of the text features alone: the backbone's move while it trains."""
+        if self.model.heads.standardised:
+            return
         found = [text_features(*texts) for texts in self._training_texts().values()]
         self.model.heads.set_feature_statistics(torch.cat(found).to(self.runtime.device))
 
     def _compute_features(self) -> None:
-        """Run the frozen backbone once over every training text; set the input statistics."""
+        """Run the frozen backbone once over every training text; set the input statistics of new heads
+        (those of a saved model are what its weights were fitted to)."""
         cache = None if self.cache_folder is None else FeatureCache(self.cache_folder, self.model)
         processes = self.runtime.processes
         for name, (prompts, responses) in self._training_texts().items():
@@ -255,9 +260,10 @@ class RewardTrainer:
             part = prompts[mine.start : mine.stop], responses[mine.start : mine.stop]
             found = torch.empty(0, self.model.heads.feature_size)
             if len(mine):
-                found = cache.get(*part) if cache is not None else self.model.pooled(*part)[0].cpu()
+                found = cache.get(*part) if cache is not None else self.model.pooled(*part).cpu()
             self.features[name] = torch.cat(processes.gather(found)).to(self.runtime.device)
-        self.model.heads.set_feature_statistics(torch.cat(list(self.features.values())))
+        if not self.model.heads.standardised:
+            self.model.heads.set_feature_statistics(torch.cat(list(self.features.values())))
 
     def _features(
         self, parts: Mapping[str, tuple[list[str], list[str]]], rows: Sequence[int]

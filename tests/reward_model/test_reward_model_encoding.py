@@ -111,7 +111,7 @@ def test_truncation_keeps_the_frame_and_half_of_the_room_for_the_response(
         model.tokenizer.decode(row[:n])
         for row, n in zip(batch.input_ids, batch.lengths, strict=True)
     ]
-    assert batch.truncated == 3 and batch.lengths.tolist() == [24, 24, 24]
+    assert batch.lengths.tolist() == [24, 24, 24]
     assert texts[0] == "<s>" + "p" * 10 + "</s></s>" + "r" * 10 + "</s>"
     assert texts[1] == "<s>" + "p" * 3 + "</s></s>" + "r" * 17 + "</s>"
     assert texts[2] == "<s>" + "p" * 16 + "</s></s>" + "r" * 4 + "</s>"

@@ -56,15 +56,15 @@ def accuracy(model: RewardHeads, chosen: torch.Tensor, rejected: torch.Tensor) -
         return float((model(chosen).scores > model(rejected).scores).float().mean())
 
 
-def test_pair_targets_keep_order_margin_weight_and_group() -> None:
+def test_pair_targets_keep_order_margin_and_weight() -> None:
     pairs = [
-        PreferencePair("p", "c", "r", margin=3.0, weight=0.5, group_id="g"),
+        PreferencePair("p", "c", "r", margin=3.0, weight=0.5),
         PreferencePair("q", "d", "s"),
     ]
     found = pair_targets(pairs)
     assert (found.prompts, found.chosen, found.rejected) == (["p", "q"], ["c", "d"], ["r", "s"])
     assert found.margins.tolist() == [3.0, 0.0] and found.weights.tolist() == [0.5, 1.0]
-    assert found.groups == ["g", "q"] and len(found) == 2
+    assert len(found) == 2
 
 
 def test_rating_targets_put_each_aspect_in_its_column() -> None:
@@ -170,38 +170,6 @@ def test_rating_loss_is_regression_plus_ordinal_by_hand() -> None:
     ordinal = (2.0 * first + second) / 3.0
     assert float(loss) == pytest.approx(0.5 * pointwise + 2.0 * ordinal, rel=1e-5)
     assert set(metrics) >= {"pointwise_loss", "ordinal_loss", "rating_absolute_error"}
-
-
-def test_micro_batches_with_the_whole_denominator_add_up() -> None:
-    model = heads("correct", human_logits="last", ensemble=2)
-    targets, chosen, rejected = toy_pairs(6, noise=0.0, seed=0)
-    ratings = rating_targets(
-        [Rating("p", str(i), {"correct": i - 3.0}, weight=1.0 + i) for i in range(6)], ("correct",)
-    )
-
-    def total(rows: slice, whole: bool) -> torch.Tensor:
-        pairs, _ = pair_loss(
-            model(chosen[rows]),
-            model(rejected[rows]),
-            margins=targets.margins[rows],
-            weights=targets.weights[rows],
-            settings=RewardLossSettings(),
-            denominator=targets.weights.sum() if whole else None,
-        )
-        rated, _ = rating_loss(
-            model(chosen[rows]),
-            values=ratings.values[rows],
-            weights=ratings.weights[rows],
-            overall=ratings.overall[rows],
-            overall_weights=ratings.overall_weights[rows],
-            head_weights=model.weights,
-            settings=RewardLossSettings(),
-            denominators=(ratings.weights.sum(), ratings.overall_weights.sum()) if whole else None,
-        )
-        return pairs + rated
-
-    split = total(slice(0, 2), True) + total(slice(2, 6), True)
-    torch.testing.assert_close(split, total(slice(0, 6), False))
 
 
 @pytest.mark.parametrize(("kind", "rate"), [("mlp", 5e-3), ("linear", 5e-2)])
@@ -338,8 +306,8 @@ def test_words_are_learned_end_to_end_from_text(make_backbone: Callable[..., Bac
     )
     pairs = [PreferencePair(f"task {i}", f"sorted(x{i})", f"banana {i}!") for i in range(60)]
     targets = pair_targets(pairs)
-    chosen, _ = model.pooled(targets.prompts, targets.chosen)
-    rejected, _ = model.pooled(targets.prompts, targets.rejected)
+    chosen = model.pooled(targets.prompts, targets.chosen)
+    rejected = model.pooled(targets.prompts, targets.rejected)
     train = pair_targets(pairs[:40])
     fit_heads(model.heads, pairs=(train, chosen[:40], rejected[:40]), epochs=20, learning_rate=1e-2)
     assert accuracy(model.heads, chosen[40:], rejected[40:]) > 0.95

@@ -92,7 +92,7 @@ def test_at_the_start_they_change_no_score(backbone: Backbone) -> None:
 
 def test_every_head_and_the_human_one_read_them(decoder: Backbone) -> None:
     model = CustomRewardModel(decoder, ("a", "b"), text_features=True, human_logits=True).eval()
-    features, _ = model.pooled(["sort x"] * 2, ["sorted(x)"] * 2)
+    features = model.pooled(["sort x"] * 2, ["sorted(x)"] * 2)
     features[1, -len(TEXT_FEATURES) :] += 1.0
     for name in ("head_a", "head_b", "human"):
         torch.nn.init.ones_(model.heads.wide[name][0].weight)

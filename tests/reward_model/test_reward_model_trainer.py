@@ -13,6 +13,7 @@ import torch
 
 from modern_rlhf.config.reward import HEAD_WEIGHT_DECAY, RewardConfig
 from modern_rlhf.config.training import TrainingConfig
+from modern_rlhf.errors import DataError
 from modern_rlhf.feedback.store import load_feedback
 from modern_rlhf.models.loading import Backbone, load_backbone
 from modern_rlhf.records import PreferencePair, Rating
@@ -192,3 +193,69 @@ def test_a_temperature_survives_calibration_and_saving(decoder: Backbone, tmp_pa
     model.save_pretrained(tmp_path / "saved")
     loaded = CustomRewardModel.from_pretrained(tmp_path / "saved")
     assert loaded.preference_probability(["q"], [GOOD], [BAD]) == pytest.approx(after, abs=1e-6)
+
+
+@pytest.mark.parametrize("off", ["pairs", "ratings"])
+def test_a_coefficient_of_0_switches_a_loss_off(decoder: Backbone, off: str) -> None:
+    pairs = [PreferencePair(f"q{n}", GOOD, BAD) for n in range(10)]
+    ratings = [Rating(f"q{n}", GOOD, {"overall": float(n % 5 - 2)}) for n in range(10)]
+    zero = {"reward_pointwise_coef": 0.0} if off == "ratings" else {"reward_pairwise_coef": 0.0}
+    config = dataclasses.replace(CONFIG, reward_epochs=1, use_human_logits=False, **zero)
+    trainer = RewardTrainer(
+        frozen(decoder), pairs=pairs, ratings=ratings, config=config, training=TRAINING
+    )
+    metrics = trainer.train().metrics
+    assert ("pair_accuracy" in metrics, "pointwise_loss" in metrics) == (
+        off == "ratings",
+        off == "pairs",
+    )
+    # What is not trained on is still held out to be measured on.
+    assert trainer.validation_pairs and trainer.validation_ratings
+
+
+def test_an_untrained_human_head_names_the_coefficient(decoder: Backbone) -> None:
+    config = dataclasses.replace(CONFIG, reward_ordinal_coef=0.0)
+    ratings = [Rating(f"q{n}", GOOD, {"overall": 1.0}) for n in range(10)]
+    with pytest.raises(DataError, match="reward.reward_ordinal_coef=0 .* keeps its human head"):
+        RewardTrainer(
+            frozen(decoder, human_logits=True), ratings=ratings, config=config, training=TRAINING
+        )
+
+
+def test_training_on_a_saved_model_starts_from_that_model(decoder: Backbone) -> None:
+    pairs = [PreferencePair(f"q{n}", f"{GOOD} {n}", BAD) for n in range(12)]
+    trainer = RewardTrainer(frozen(decoder), pairs=pairs, config=CONFIG, training=TRAINING)
+    trainer.train()
+    asked = ["a", "b"], ["x = 3", "why not"]
+    before = trainer.model.score(*asked)
+    still = dataclasses.replace(TRAINING, reward_learning_rate=1e-12)
+    others = [PreferencePair(f"r{n}", "pass", "z" * n) for n in range(12)]
+    RewardTrainer(trainer.model, pairs=others, config=CONFIG, training=still).train()
+    assert trainer.model.score(*asked) == pytest.approx(before, abs=1e-5)
+
+
+def test_texts_that_are_cut_are_counted_once(
+    decoder: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = [PreferencePair(f"q{n}", "x" * 100, "y") for n in range(3)]
+    RewardTrainer(
+        frozen(decoder, max_length=32), pairs=pairs, training=TRAINING, validation_fraction=0.0,
+        config=dataclasses.replace(CONFIG, reward_epochs=2, reward_batch_size=1),
+    ).train()  # fmt: skip
+    told = [record.getMessage() for record in caplog.records if "are cut" in record.getMessage()]
+    assert told == [
+        "reward model: 3 of 6 training texts are cut to 32 tokens (reward.reward_max_length)"
+    ]
+
+
+def test_text_features_learn_faster_and_never_decay_in_both_loops(decoder: Backbone) -> None:
+    pairs = [PreferencePair(f"q{n}", GOOD, BAD) for n in range(4)]
+    model = frozen(decoder, text_features=True)
+    trainer = RewardTrainer(model, pairs=pairs, config=CONFIG, training=TRAINING)
+    deep, wide = trainer.optimizer.param_groups
+    assert deep["peak_lr"] == 5e-3 and deep["weight_decay"] == CONFIG.reward_weight_decay
+    assert wide["peak_lr"] == pytest.approx(5e-2) and wide["weight_decay"] == 0.0
+    assert {id(p) for p in wide["params"]} == {id(p) for p in model.heads.wide.parameters()}
+    one, other = model.heads.learning_groups(5e-3, weight_decay=1.0)
+    assert (one[1:], other[1:]) == ((5e-3, 1.0), (pytest.approx(5e-2), 0.0))
+    assert len(one[0]) + len(other[0]) == len(list(model.heads.parameters()))
