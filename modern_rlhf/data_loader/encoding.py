@@ -59,6 +59,12 @@ class EncodedExample:
     loss_mask: list[int]
     cut: bool = False
 
+    @classmethod
+    def of_answer(cls, prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> EncodedExample:
+        """One prompt and one answer as it was sampled."""
+        mask = [0] * len(prompt_ids) + [1] * len(answer_ids)
+        return cls([*prompt_ids, *answer_ids], mask)
+
     def __len__(self) -> int:
         return len(self.input_ids)
 

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from modern_rlhf.config.sections import ModelConfig
 from modern_rlhf.config.training import TrainingConfig
-from modern_rlhf.data_loader.encoding import encode_demonstrations
 from modern_rlhf.models.forward import Policy, Sequences, make_sequences
 from modern_rlhf.records import Demonstration
-from modern_rlhf.trainer.inputs import adapters_off
+from modern_rlhf.trainer.inputs import adapters_off, encode_training_rows
 from modern_rlhf.trainer.loop import micro_batches
 from modern_rlhf.trainer.runtime import Runtime
 
@@ -48,14 +47,8 @@ def encode_answers(
     Raises:
         DataError: none fits.
     """
-    encoded = encode_demonstrations(
-        tokenizer,
-        [Demonstration(p, a) for p, a in zip(prompts, answers, strict=True)],
-        max_length=training.max_sequence_tokens,
-        max_prompt_length=training.max_prompt_tokens,
-        style=settings.prompt_style,  # type: ignore[arg-type]
-        system=settings.system_prompt,
-    )
+    demonstrations = [Demonstration(p, a) for p, a in zip(prompts, answers, strict=True)]
+    encoded = encode_training_rows(tokenizer, demonstrations, training, settings)
     rows = [
         AnswerRow(e.input_ids[: e.prompt_length], e.input_ids[e.prompt_length :])
         for e in encoded.examples

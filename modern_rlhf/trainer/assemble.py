@@ -8,14 +8,15 @@ from typing import Any
 
 from modern_rlhf.config.sections import ModelConfig
 from modern_rlhf.config.training import TrainingConfig, check_training
-from modern_rlhf.data_loader.encoding import encode_demonstrations, encode_prompts, pad_id_of
-from modern_rlhf.data_loader.rows import demonstrations_from_rows, prompts_from_rows
+from modern_rlhf.data_loader.encoding import EncodedExample, encode_prompts, pad_id_of
+from modern_rlhf.data_loader.rows import prompts_from_rows
 from modern_rlhf.errors import DataError
 from modern_rlhf.models.forward import Policy, ValueModel
 from modern_rlhf.rewards.base import Reward
 from modern_rlhf.rollout.engine import HuggingFaceEngine
 from modern_rlhf.rollout.types import GenerationEngine
 from modern_rlhf.trainer.inputs import (
+    encode_training_rows,
     recompute_activations,
     resolve_model_and_tokenizer,
     resolve_reward,
@@ -67,18 +68,9 @@ def assemble(
             f"none of the {len(records)} prompts fits training.max_prompt_tokens = "
             f"{training.max_prompt_tokens}; raise it"
         )
-    sft_rows = []
+    sft_rows: list[EncodedExample] = []
     if training.ppo_sft_coef > 0 and len(sft_data):
-        examples = encode_demonstrations(
-            tokenizer,
-            demonstrations_from_rows(sft_data),
-            max_length=training.max_sequence_tokens,
-            style=style,  # type: ignore[arg-type]
-            system=system,
-        ).examples
-        sft_rows = [
-            (e.input_ids[: e.prompt_length], e.input_ids[e.prompt_length :]) for e in examples
-        ]
+        sft_rows = encode_training_rows(tokenizer, sft_data, training, model_config).examples
     frozen: Policy | None = None
     if reference is not None:
         reference_lm, _ = resolve_model_and_tokenizer(

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modern_rlhf.data_loader.encoding import EncodedExample
 from modern_rlhf.losses.imitation import weighted_likelihood
-from modern_rlhf.models.forward import make_sequences
 from modern_rlhf.rollout.types import RolloutBatch
 from modern_rlhf.trainer.loop import MetricSums, micro_batches
 from modern_rlhf.trainer.runtime import Runtime
+from modern_rlhf.trainer.sft import training_rows
 
 SMALLEST_SURPLUS = 1e-3
 """Below this an answer is no better than the others."""
@@ -88,7 +89,7 @@ class BestAnswers:
 
 
 def accumulate_likelihood(
-    rows: Sequence[tuple[list[int], list[int], float]],
+    rows: Sequence[tuple[EncodedExample, float]],
     sums: MetricSums,
     *,
     name: str,
@@ -101,23 +102,22 @@ def accumulate_likelihood(
     """Gradients of `coefficient` x the weighted -log p of answers, each process its share.
 
     Args:
-        rows: (prompt ids, response ids, weight), the same in every process.
+        rows: answers under their prompts and the weight of each, the same in every process; tokens
+            that an example's mask leaves out (a user's later turns) have no loss.
         name: the metric that holds the loss.
         max_tokens: padded tokens of one forward pass.
     """
-    denominator = sum(weight * len(answer) for _, answer, weight in rows)
-    lengths = [len(prompt) + len(answer) for prompt, answer, _ in rows]
+    denominator = sum(weight * sum(example.loss_mask) for example, weight in rows)
+    lengths = [len(example) for example, _ in rows]
     groups = micro_batches(runtime.shared_rows(range(len(rows))), lengths, max_tokens=max_tokens)
     for group, share in runtime.in_step(groups):
-        sequences = make_sequences(
-            [rows[i][0] for i in group], [rows[i][1] for i in group], pad_id=pad_id
-        ).to(runtime.device)
+        sequences, mask = training_rows([rows[i][0] for i in group], pad_id=pad_id)
         with runtime.autocast():
-            out = policy(sequences)
+            out = policy(sequences.to(runtime.device))
         loss = weighted_likelihood(
             log_probs=out.log_probs,
-            mask=sequences.response_mask,
-            weights=torch.tensor([rows[i][2] for i in group], device=runtime.device),
+            mask=mask.to(runtime.device),
+            weights=torch.tensor([rows[i][1] for i in group], device=runtime.device),
             denominator=denominator,
         )
         runtime.backward(share * coefficient * loss)

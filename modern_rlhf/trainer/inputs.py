@@ -14,6 +14,8 @@ import torch
 
 from modern_rlhf.config.sections import ModelConfig
 from modern_rlhf.config.training import TrainingConfig
+from modern_rlhf.data_loader.encoding import Encoded, encode_demonstrations
+from modern_rlhf.data_loader.rows import demonstrations_from_rows
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.adapters import add_adapters, has_adapters
 from modern_rlhf.models.loading import disable_dropout, load_causal_lm, load_tokenizer
@@ -65,6 +67,24 @@ def resolve_reward(reward: Callable[..., Any] | Reward) -> Reward:
     from modern_rlhf.rewards.functions import FunctionReward
 
     return FunctionReward(reward)
+
+
+def encode_training_rows(
+    tokenizer: Any, rows: Any, training: TrainingConfig, settings: ModelConfig
+) -> Encoded:
+    """Demonstrations that fit the configured lengths, as ids with their loss masks.
+
+    Raises:
+        DataError: none fits, or the rows are no demonstrations.
+    """
+    return encode_demonstrations(
+        tokenizer,
+        demonstrations_from_rows(rows),
+        max_length=training.max_sequence_tokens,
+        max_prompt_length=training.max_prompt_tokens,
+        style=settings.prompt_style,  # type: ignore[arg-type]
+        system=settings.system_prompt,
+    )
 
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from modern_rlhf.config.sections import ModelConfig
 from modern_rlhf.config.training import TrainingConfig, check_training
-from modern_rlhf.data_loader.encoding import EncodedExample, encode_demonstrations, pad_id_of
-from modern_rlhf.data_loader.rows import demonstrations_from_rows
+from modern_rlhf.data_loader.encoding import EncodedExample, pad_id_of
 from modern_rlhf.losses.sft import sft_loss
 from modern_rlhf.models.forward import Policy, make_sequences
 from modern_rlhf.trainer.inputs import (
+    encode_training_rows,
     recompute_activations,
     resolve_model_and_tokenizer,
     with_lora,
@@ -75,14 +75,7 @@ class SFTTrainer:
         if settings.use_lora:
             self.lm = with_lora(self.lm, settings, seed=training.seed)
         recompute_activations(self.lm, training)
-        self.encoded = encode_demonstrations(
-            self.tokenizer,
-            demonstrations_from_rows(train_data),
-            max_length=training.max_sequence_tokens,
-            max_prompt_length=training.max_prompt_tokens,
-            style=settings.prompt_style,  # type: ignore[arg-type]
-            system=settings.system_prompt,
-        )
+        self.encoded = encode_training_rows(self.tokenizer, train_data, training, settings)
         self.batch_size = (
             training.sft_batch_size or training.batch_size
         ) * training.gradient_accumulation_steps

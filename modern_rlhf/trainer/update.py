@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from modern_rlhf.config.training import TrainingConfig
-from modern_rlhf.data_loader.encoding import pad_id_of
+from modern_rlhf.data_loader.encoding import EncodedExample, pad_id_of
 from modern_rlhf.losses.policy import entropy_bonus
 from modern_rlhf.losses.value import clipped_value_loss
 from modern_rlhf.models.forward import Policy, ValueModel
@@ -50,7 +50,7 @@ class OnlineParts:
             the reference is the policy with its adapters off.
         value_model: a value network of its own, or None.
         prompts, prompt_ids: records and their rendered token ids, aligned.
-        sft_rows: (prompt ids, response ids) for a mixed-in SFT loss, may be empty.
+        sft_rows: demonstrations for a mixed-in SFT loss, may be empty.
     """
 
     policy: Policy
@@ -61,7 +61,7 @@ class OnlineParts:
     prompt_ids: Sequence[list[int]]
     reward: Reward
     engine: GenerationEngine
-    sft_rows: Sequence[tuple[list[int], list[int]]] = ()
+    sft_rows: Sequence[EncodedExample] = ()
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ class Updater:
     def _accumulate_sft(self, count: int, sums: MetricSums) -> None:
         """Gradients of the mixed-in SFT loss (ptx) on as many demonstrations as episodes."""
         chosen = self.sft_sampler.take(self.optimizer_steps * count, count)
-        rows = [(*self.parts.sft_rows[i], 1.0) for i in chosen]
+        rows = [(self.parts.sft_rows[i], 1.0) for i in chosen]
         self._accumulate_answers(rows, sums, "sft_loss", self.training.ppo_sft_coef)
 
     def imitate(self, memory: BestAnswers, *, step: int) -> dict[str, float]:
@@ -283,7 +283,8 @@ class Updater:
         steps = training.self_imitation_steps if ready else 0
         while done < steps and not self._cap_reached():
             drawn = memory.draw(training.batch_size, seed=training.seed, step=self.optimizer_steps)
-            rows = [(self.parts.prompt_ids[p], a.response_ids, a.surplus) for p, a in drawn]
+            ids = self.parts.prompt_ids
+            rows = [(EncodedExample.of_answer(ids[p], a.response_ids), a.surplus) for p, a in drawn]
             self._accumulate_answers(rows, sums, "imitation_loss", 1.0)
             self.runtime.step(self.optimizer, self.trainable, training.max_grad_norm)
             self.optimizer_steps += 1
@@ -295,7 +296,7 @@ class Updater:
 
     def _accumulate_answers(
         self,
-        rows: Sequence[tuple[list[int], list[int], float]],
+        rows: Sequence[tuple[EncodedExample, float]],
         sums: MetricSums,
         name: str,
         coefficient: float,

@@ -9,8 +9,11 @@ import torch
 
 from modern_rlhf.config.sections import ModelConfig
 from modern_rlhf.config.training import TrainingConfig
+from modern_rlhf.records import Demonstration, Message
 from modern_rlhf.trainer.imitation import BestAnswers
+from modern_rlhf.trainer.loop import MetricSums
 from modern_rlhf.trainer.ppo import PPOTrainer
+from modern_rlhf.trainer.sft import SFTTrainer
 
 
 def test_the_best_answer_is_kept_while_it_is_ahead() -> None:
@@ -47,6 +50,40 @@ def test_draws_repeat_and_differ_by_step() -> None:
     copy = BestAnswers()
     copy.load_state_dict(memory.state_dict())
     assert copy.draw(8, seed=1, step=3) == memory.draw(8, seed=1, step=3)
+
+
+def test_the_mixed_in_sft_loss_is_that_of_sft(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any
+) -> None:
+    # A user's second turn is not learnt, and a prompt that SFT skips is skipped here too.
+    turns = [("user", "a"), ("assistant", "b"), ("user", "cdefgh"), ("assistant", "i")]
+    rows = [
+        Demonstration("cdefgh", "i", messages=tuple(Message(*turn) for turn in turns)),  # type: ignore[arg-type]
+        Demonstration("x" * 70, "y"),
+    ]
+    config = TrainingConfig(
+        ppo_sft_coef=1.0, rollout_batch_size=8, max_prompt_tokens=60, max_response_tokens=40
+    )
+    plain = ModelConfig(prompt_style="plain")
+    sft = SFTTrainer(
+        tiny_llama(), byte_tokenizer, train_data=rows, config=config, model_config=plain
+    )
+    online = PPOTrainer(
+        tiny_llama(),
+        byte_tokenizer,
+        prompts=["a"],
+        reward=lambda prompts, responses: [0.0] * len(prompts),
+        config=config,
+        model_config=plain,
+        sft_data=rows,
+    )
+    assert len(online.parts.sft_rows) == len(sft.encoded.examples) == 1
+    sums = MetricSums()
+    online.loop.updater._accumulate_sft(1, sums)
+    assert abs(sums.own()["sft_loss"] - sft.accumulate(sft.encoded.examples)["loss"]) < 1e-5
+    wanted = dict(sft.lm.named_parameters())
+    for name, parameter in online.policy.named_parameters():
+        assert torch.allclose(parameter.grad, wanted[name].grad, atol=1e-6), name
 
 
 def test_no_imitation_while_only_the_value_trains(

@@ -118,10 +118,10 @@ def test_the_sft_term_lowers_the_loss_of_the_demonstrations(build: Build) -> Non
         assert bool(trainer.parts.sft_rows) == (coefficient > 0)
         lm = trainer.policy
         total = 0.0
-        for prompt, answer in build("rloo", ppo_sft_coef=1.0, sft_data=rows).parts.sft_rows:
-            ids = torch.tensor([prompt + answer])
-            logits = lm(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-            total -= logits.gather(1, torch.tensor(answer)[:, None]).mean().item()
+        for row in build("rloo", ppo_sft_coef=1.0, sft_data=rows).parts.sft_rows:
+            ids, start = torch.tensor([row.input_ids]), row.prompt_length
+            logits = lm(input_ids=ids).logits[0, start - 1 : -1].log_softmax(-1)
+            total -= logits.gather(1, ids[0, start:, None]).mean().item()
         return total / len(rows)
 
     assert loss(1.0) < loss(0.0) - 1.0
