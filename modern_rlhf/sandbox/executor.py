@@ -22,12 +22,14 @@ import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 from modern_rlhf.errors import SandboxError
+from modern_rlhf.records import TestMode
 from modern_rlhf.sandbox.doctor import SandboxReport
 from modern_rlhf.sandbox.runtime.frames import (
     MAX_JOB,
+    WITHDRAW,
     FrameError,
     PeerClosed,
     read_body,
@@ -44,10 +46,11 @@ from modern_rlhf.sandbox.types import (
     Progress,
     Trace,
 )
+from modern_rlhf.utils.hardware import usable_cores
 
 __all__ = ["Executor", "SandboxExecutor", "ScriptedExecutor"]
 
-MODES = ("assert", "unittest", "stdio", "call")
+MODES = get_args(TestMode)
 _HEAD = struct.Struct(">I")
 _NUMBER = struct.Struct(">q")
 _RESTARTS = 3
@@ -60,13 +63,6 @@ _TOO_LARGE = {
     "verdict": "infra_error",
     "message": f"program and tests together are longer than {_LARGEST >> 20} MiB",
 }
-
-
-def default_workers() -> int:
-    """One worker a processor this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return max(1, os.cpu_count() or 1)
 
 
 class _Batch:
@@ -131,7 +127,7 @@ class SandboxExecutor:
             raise SandboxError(
                 f"min_layer={min_layer}, max_layer={max_layer}: layers are 0, 1 and 2"
             )
-        self.workers = workers or default_workers()
+        self.workers = workers or usable_cores() or 1
         self.timeout = float(timeout)
         self.min_layer = min_layer
         self._spec: dict[str, Any] = {
@@ -324,7 +320,15 @@ class SandboxExecutor:
                     self._waiting[self._count] = (batch, index)
                     frames.append((self._count, job))
                     self._count += 1
-        self._send(frames)
+        try:
+            self._send(frames)
+            self._wait(batch, progress)
+        except BaseException:  # Ctrl-C, or `progress` raised: nobody waits for the rest
+            self._abandon(batch)
+            raise
+        return [_result(data, batch.failure, self.layer) for data in batch.results]
+
+    def _wait(self, batch: _Batch, progress: Progress | None) -> None:
         reported = 0
         with self._lock:
             while batch.left and not batch.failure:
@@ -337,7 +341,14 @@ class SandboxExecutor:
                         progress(done, len(batch.jobs))
                     finally:
                         self._lock.acquire()
-        return [_result(data, batch.failure, self.layer) for data in batch.results]
+
+    def _abandon(self, batch: _Batch) -> None:
+        """Take what has not begun out of the queue; what is being judged ends by its limits."""
+        with self._lock:
+            numbers = [n for n, (owner, _) in self._waiting.items() if owner is batch]
+            for number in numbers:
+                del self._waiting[number]
+        self._send([(WITHDRAW, json.dumps(numbers).encode("ascii"))])
 
     def _job(self, program: Program) -> bytes:
         if program.mode not in MODES or program.transport not in TRANSPORTS:

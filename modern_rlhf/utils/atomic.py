@@ -11,6 +11,7 @@ Knows nothing of checkpoints, logs or tensors. Standard library only.
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import logging
 import math
@@ -200,7 +201,7 @@ def atomic_directory(final: str | os.PathLike[str], *, replace: bool = False) ->
 
 def recover_replaced(final: Path) -> None:
     """Undo a replacement of `final` that was killed half way, or finish one killed later."""
-    for aside in sorted(final.parent.glob(f"{glob_escape(final.name)}{REPLACED}*")):
+    for aside in sorted(final.parent.glob(f"{glob.escape(final.name)}{REPLACED}*")):
         if final.exists():
             LOGGER.info("removing %s, replaced by a run that was killed meanwhile", aside)
             shutil.rmtree(aside, ignore_errors=True)
@@ -208,11 +209,6 @@ def recover_replaced(final: Path) -> None:
             LOGGER.warning("%s was being replaced when its run was killed: put back", final)
             with suppress(FileNotFoundError):  # another process of the same run was quicker
                 os.rename(aside, final)
-
-
-def glob_escape(name: str) -> str:
-    """`name` with the wildcards of `Path.glob` made literal."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _fsync_tree(folder: Path) -> None:

@@ -11,6 +11,7 @@ import difflib
 import errno
 import gzip
 import os
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -140,7 +141,7 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
     except IsADirectoryError as error:
         raise DataError(f"{path}: is a folder where a file was expected") from error
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip file ({error}); fetch it again") from error
     except ValueError as error:
         if "null" not in str(error):

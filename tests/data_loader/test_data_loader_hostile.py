@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gzip
 import os
 import sys
 import types
@@ -16,6 +17,8 @@ from modern_rlhf.data_loader.sources import hub_match
 from modern_rlhf.data_loader.tasks import load_tasks
 from modern_rlhf.errors import ConfigError, DataError
 
+FLIPPED = bytearray(gzip.compress(b'{"prompt": "p", "response": "r"}\n' * 50))
+FLIPPED[20:24] = b"\xff" * 4
 LOADERS = [load_demonstrations, load_tasks, load_preferences, load_labelled, load_prompts]
 
 GOOD = '{"prompt": "p", "response": "r"}\n'
@@ -60,6 +63,7 @@ GOOD = '{"prompt": "p", "response": "r"}\n'
         ("other.jsonl", '{"x": 1, "y": 2}\n', "columns found: x, y; known names: "),
         ("fake.parquet", b"PAR0 this is not parquet", "not a readable Parquet file"),
         ("fake.jsonl.gz", b"no gzip", "damaged gzip file"),
+        ("flipped.jsonl.gz", FLIPPED, "damaged gzip file"),
         ("data.xlsx", b"PK", "unknown file type '.xlsx'; expected one of .csv, "),
     ],
 )

@@ -162,6 +162,18 @@ def test_usable_from_threads_and_progress_reaches_the_end(executor: SandboxExecu
 
 
 @pytest.mark.skipif(not LINUX, reason="reads /proc")
+def test_an_interrupted_batch_is_withdrawn() -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with SandboxExecutor(workers=1, timeout=0.5) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            executor.run([Program("while True: pass", TESTS)] * 40, progress=interrupt)
+        began = time.monotonic()
+        assert executor.run([Program(ADD, TESTS)])[0].verdict == "pass"
+        assert time.monotonic() - began < 8  # the whole batch would take 20 s
+
+
 @pytest.mark.parametrize("victim", ["worker", "zygote", "coordinator"])
 def test_a_killed_helper_costs_at_most_what_was_in_flight(victim: str) -> None:
     with SandboxExecutor(workers=2) as executor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,13 +108,22 @@ def test_reference_set(layer: int) -> None:
 
 
 def test_nothing_was_written_outside(tmp_path: Path) -> None:
-    before = {
-        folder: set(os.listdir(folder)) for folder in ("/tmp", "/var/tmp") if os.path.isdir(folder)
-    }
-    names = ("write_tmp", "link_out", "hard_link", "nested_folders")
-    cases = [case for case in HOSTILE if case.name in names]
+    target = tmp_path / "there"
+    ways = (
+        f"open({str(target)!r}, 'w')",
+        f"os.mkdir({str(target)!r})",
+        f"os.symlink('/', {str(target)!r})",
+    )
+    programs = [
+        Program(
+            f"import os\ntry: {way}\nexcept OSError: pass\ndef f(): return 1",
+            ("assert f() == 1",),
+            "f",
+        )
+        for way in ways
+    ]
     with SandboxExecutor(workers=1, timeout=1.0) as executor:
-        executor.run([Program(c.code, c.tests, c.entry_point) for c in cases])
-    for folder, known in before.items():
-        new = {n for n in set(os.listdir(folder)) - known if "sandbox-escape" in n}
-        assert new == set()
+        if executor.layer < 1:
+            pytest.skip("layer 0 confines no file system")
+        assert [r.verdict for r in executor.run(programs)] == ["pass"] * len(ways)
+    assert list(tmp_path.iterdir()) == []

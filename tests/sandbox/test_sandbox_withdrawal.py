@@ -15,6 +15,7 @@ from modern_rlhf.sandbox.executor import SandboxExecutor
 from modern_rlhf.sandbox.runtime import guard, lower, scratch
 from modern_rlhf.sandbox.runtime.judge import Judge
 from modern_rlhf.sandbox.runtime.outcome import Outcome
+from modern_rlhf.sandbox.runtime.processes import ZygoteLost
 from modern_rlhf.sandbox.runtime.values import Decoder, Encoder, ValueRefused
 from modern_rlhf.sandbox.types import Program
 
@@ -64,12 +65,13 @@ def test_the_second_run_of_a_trace_touches_no_verdict(
     assert result.verdict == "pass"
 
 
-def test_a_second_run_that_loses_a_helper_touches_no_verdict() -> None:
+@pytest.mark.parametrize("trouble", [ValueError("malformed"), ZygoteLost("gone")])
+def test_a_second_run_that_loses_a_helper_touches_no_verdict(trouble: Exception) -> None:
     judge = object.__new__(Judge)
     judge.spoilt = False
 
     def stumble(*_: object) -> None:
-        raise ValueError("malformed")
+        raise trouble
 
     def settle(job: Any, outcome: Outcome, tests: Any) -> None:
         outcome.run = outcome.passed = 1

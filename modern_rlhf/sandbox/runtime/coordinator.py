@@ -2,8 +2,8 @@
 
 Standard input carries job frames whose body is an 8-byte number and the job's JSON; standard output
 the results in the same form, in the order they are ready. One thread a worker; the JSON itself is
-passed through unread. A judgement that ended as `infra_error`, or whose worker died, is tried once
-more. When standard input ends - the trainer closed it, or is gone - everything is taken down.
+passed through unread. The number `WITHDRAW` takes back jobs that nobody waits for. A judgement that
+ended as `infra_error`, or whose worker died, is tried once more. When standard input ends - the trainer closed it, or is gone - everything is taken down.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from modern_rlhf.sandbox.runtime import scratch
 from modern_rlhf.sandbox.runtime.frames import (
+    WITHDRAW,
     FrameError,
     PeerClosed,
     pack,
@@ -83,7 +84,8 @@ class Coordinator:
 
     def __init__(self, spec: dict[str, Any], jobs: int, results: int) -> None:
         self.spec, self.jobs, self.results = spec, jobs, results
-        self.queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.queue: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.withdrawn: set[bytes] = set()
         self.lock = threading.Lock()
         self.live: dict[int, Worker] = {}
         self.closing = False
@@ -115,10 +117,10 @@ class Coordinator:
     def serve(self, index: int, worker: Worker | None) -> None:
         """The thread of one worker."""
         while True:
-            job = self.queue.get()
-            if job is None:
-                return
-            number, body, tries, suspect = job
+            number, body, tries, suspect = self.queue.get()
+            if number in self.withdrawn:
+                self.withdrawn.discard(number)
+                continue
             result = b""
             try:
                 worker = worker or self.start_worker(index)
@@ -160,7 +162,6 @@ class Coordinator:
             hello = first.hello
         except (PeerClosed, FrameError, OSError) as error:
             hello = {"failed": f"no worker came up: {error}"}
-        hello = {**hello, "root": self.spec["root"], "pid": os.getpid()}
         with contextlib.suppress(PeerClosed):  # the trainer may be gone before this is up
             write_all(self.results, pack(hello))
             if "failed" in hello:
@@ -172,7 +173,11 @@ class Coordinator:
                 thread.start()
             while True:
                 body = read_body(self.jobs)
-                self.queue.put((body[:8], body[8:], 0, False))
+                number, body = body[:8], body[8:]
+                if number == _NUMBER.pack(WITHDRAW):
+                    self.withdrawn.update(map(_NUMBER.pack, json.loads(body)))
+                else:
+                    self.queue.put((number, body, 0, False))
 
     def _watch_parent(self) -> None:
         """A fork of the trainer may hold the pipe open after the trainer is gone."""

@@ -19,6 +19,9 @@ MAX_JOB = 64 << 20
 MAX_REPLY = 4 << 20
 """Bytes of a frame that comes from a candidate."""
 
+WITHDRAW = -1
+"""In place of a job's number: the body lists numbers of jobs that nobody waits for any more."""
+
 _HEAD = struct.Struct(">I")
 _encode = json.JSONEncoder(ensure_ascii=True, check_circular=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode

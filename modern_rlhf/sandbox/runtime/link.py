@@ -58,7 +58,6 @@ class Link:
         self.dead = False
         self.memory = False
         self.broken = ""
-        self.calls = 0
         self.constructed: set[str] = set()
         self.exceptions: dict[str, type[Exception]] = {}
         self.callbacks: list[Callable[..., Any]] = []
@@ -198,7 +197,6 @@ class Link:
 
     def call(self, on: dict[str, Any], args: Any, kwargs: Any, *, copy: bool) -> Any:
         """Call a function of the candidate; with `copy`, mutated arguments are written back."""
-        self.calls += 1
         copy = copy or self.copy
         message = {
             "op": "call",

@@ -224,7 +224,7 @@ def judge(job: dict[str, Any], link: Link, writing: int) -> dict[str, Any] | Non
     if link.last_error and not runner.error.startswith("Assertion"):
         report["error"] = str(link.last_error.get("type", ""))
         report["line"] = link.last_error.get("line")
-    report.update(dead=link.dead, memory=link.memory, broken=link.broken, calls=link.calls)
+    report.update(dead=link.dead, memory=link.memory, broken=link.broken)
     return report
 
 
