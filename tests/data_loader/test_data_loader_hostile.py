@@ -17,8 +17,8 @@ from modern_rlhf.data_loader.sources import hub_match
 from modern_rlhf.data_loader.tasks import load_tasks
 from modern_rlhf.errors import ConfigError, DataError
 
-FLIPPED = bytearray(gzip.compress(b'{"prompt": "p", "response": "r"}\n' * 50))
-FLIPPED[10:14] = b"\xff" * 4
+WHOLE = gzip.compress(b'{"prompt": "p", "response": "r"}\n' * 50)
+FLIPPED = WHOLE[:10] + b"\xff" * 4 + WHOLE[14:]
 LOADERS = [load_demonstrations, load_tasks, load_preferences, load_labelled, load_prompts]
 
 GOOD = '{"prompt": "p", "response": "r"}\n'
