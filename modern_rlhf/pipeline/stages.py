@@ -56,7 +56,7 @@ def stage_record(result: TrainResult, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 2),
         "steps": result.steps,
         "tokens": result.tokens,
-        "tokens_per_second": round(result.tokens / max(result.seconds, 1e-9), 1),
+        "tokens_per_second": round(result.tokens_per_second, 1),
         "peak_memory_mb": peak_memory_mb(),
         "peak_gpu_memory_mb": peak_gpu_memory_mb(),
         "stopped_early": result.stopped_early,

@@ -39,6 +39,7 @@ from modern_rlhf.trainer.loop import (
     micro_batches,
     set_learning_rate,
 )
+from modern_rlhf.trainer.reference import digest_of_rows, restored_reference
 from modern_rlhf.trainer.runtime import Evaluate, Runtime
 
 
@@ -76,6 +77,7 @@ class DPOTrainer:
         pairs = pairs_from_rows(train_data)
         self.chosen, self.rejected, kept = self._encode(pairs, settings)
         self.weights = torch.tensor([float(pairs[i].weight) for i in kept])
+        self.rows_digest = digest_of_rows(self.chosen, self.rejected, self.weights.tolist())
         recompute_activations(self.lm, training)
         policy = Policy(self.lm)
         policy.to(runtime.device)
@@ -142,6 +144,7 @@ class DPOTrainer:
             "optimizer": self.runtime.state_of(self.optimizer),
             "trainer": {
                 "reference": self.reference,
+                "rows": self.rows_digest,
                 "scaler": self.runtime.scaler.state_dict(),
             },
         }
@@ -149,7 +152,9 @@ class DPOTrainer:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.runtime.load(self.policy, state["model"])
         self.runtime.load(self.optimizer, state["optimizer"])
-        self.reference = dict(state["trainer"]["reference"])
+        self.reference = restored_reference(
+            state["trainer"], rows=self.rows_digest, reference=self.reference
+        )
         self.runtime.scaler.load_state_dict(state["trainer"]["scaler"])
 
     def train(self) -> TrainResult:

@@ -51,6 +51,7 @@ class Keeper:
     last_metrics: dict[str, float] = field(default_factory=dict)
     _bar: Any = None
     _began: float = 0.0
+    _earlier_tokens: int = 0
     _step_began: float = 0.0
     _saved_step: int = -1
     _score: float | None = None
@@ -87,7 +88,7 @@ class Keeper:
                 self.restore(loaded.state)
                 keeper = loaded.state["keeper"]
                 self.best, self.bad_evaluations = keeper["best"], keeper["bad_evaluations"]
-                self.tokens = keeper["tokens"]
+                self.tokens = self._earlier_tokens = keeper["tokens"]
                 if runtime.tracker is not None:
                     runtime.tracker.truncate_to(keeper["offsets"])
                 self._restore_random(loaded.state["random"])
@@ -275,6 +276,7 @@ class Keeper:
             tokens=self.tokens,
             stopped_early=stopped_early,
             model_step=model_step,
+            earlier_tokens=self._earlier_tokens,
         )
 
 

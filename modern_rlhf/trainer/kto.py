@@ -40,6 +40,7 @@ from modern_rlhf.trainer.loop import (
     micro_batches,
     set_learning_rate,
 )
+from modern_rlhf.trainer.reference import digest_of_rows, restored_reference
 from modern_rlhf.trainer.runtime import Evaluate, Runtime
 
 
@@ -89,6 +90,7 @@ class KTOTrainer:
             )
         self.labels = torch.tensor([records[i].label for i in kept])
         self.weights = torch.tensor([float(records[i].weight) for i in kept])
+        self.rows_digest = digest_of_rows(self.rows, self.labels.tolist(), self.weights.tolist())
         desirable = int(self.labels.sum())
         self.balance = kto_balanced_weights(desirable, len(kept) - desirable)
         self.mismatched = [
@@ -140,6 +142,7 @@ class KTOTrainer:
             "optimizer": self.runtime.state_of(self.optimizer),
             "trainer": {
                 "reference": self.reference,
+                "rows": self.rows_digest,
                 "scaler": self.runtime.scaler.state_dict(),
             },
         }
@@ -147,7 +150,9 @@ class KTOTrainer:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.runtime.load(self.policy, state["model"])
         self.runtime.load(self.optimizer, state["optimizer"])
-        self.reference = dict(state["trainer"]["reference"])
+        self.reference = restored_reference(
+            state["trainer"], rows=self.rows_digest, reference=self.reference
+        )
         self.runtime.scaler.load_state_dict(state["trainer"]["scaler"])
 
     def train(self) -> TrainResult:

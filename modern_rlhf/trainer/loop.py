@@ -131,7 +131,8 @@ class TrainResult:
     """What `train()` returns: steps done, the last logged metrics, and whether it stopped early.
 
     `model_step` is the step whose weights the trainer holds in the end: the last one, or with
-    `load_best_model_at_end` the one whose evaluation was best.
+    `load_best_model_at_end` the one whose evaluation was best. `tokens` are all that the stage has
+    read, `seconds` are this session's; `earlier_tokens` were read before a resume.
     """
 
     steps: int
@@ -140,3 +141,9 @@ class TrainResult:
     tokens: int
     stopped_early: bool = False
     model_step: int | None = None
+    earlier_tokens: int = 0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """The rate of this session: what earlier ones read is not in its seconds."""
+        return (self.tokens - self.earlier_tokens) / max(self.seconds, 1e-9)
