@@ -15,6 +15,8 @@ ONLINE_ALGORITHMS = ("ppo", "reinforce", "rloo", "grpo")
 OFFLINE_ALGORITHMS = ("dpo", "kto")
 ALGORITHMS = ONLINE_ALGORITHMS + OFFLINE_ALGORITHMS
 DPO_LOSSES = ("sigmoid", "ipo", "hinge", "robust", "simpo", "orpo", "nca", "apo_zero")
+SMOOTHED_LOSSES = ("sigmoid", "robust")
+"""The preference losses that `dpo_label_smoothing` means something for."""
 
 
 @dataclass
@@ -30,7 +32,7 @@ class TrainingConfig:
     total_steps: int | None = option(None, "cap on the RLHF stage's optimiser steps", low=1)
     save_steps: int = option(50, "a checkpoint every N steps; 0 saves only at the end", low=0)
     eval_steps: int = option(50, "an evaluation every N steps; 0 only at the end", low=0)
-    keep_checkpoints: int = option(2, "newest checkpoints kept", low=1)
+    keep_checkpoints: int = option(2, "newest checkpoints kept", low=2)
     load_best_model_at_end: bool = option(False, "end with the best evaluated checkpoint")
     early_stopping_patience: int = option(
         7, "evaluations without gain before stopping; 0 never", low=0
@@ -42,7 +44,7 @@ class TrainingConfig:
     deterministic: bool = option(False, "repeatable CUDA kernels where torch has them")
     max_grad_norm: float = option(1.0, "global gradient-norm clip", low=0.0)
     adam_epsilon: float = option(1e-5, "Adam epsilon (D21)", low=0.0)
-    adam_beta2: float = option(0.999, "Adam beta2", low=0.0, high=1.0)
+    adam_beta2: float = option(0.999, "Adam beta2", low=0.0, high=0.999999)
     weight_decay: float = option(0.0, "AdamW weight decay", low=0.0)
     warmup_steps: int = option(0, "linear warm-up of the RLHF stage", low=0)
     max_prompt_tokens: int = option(256, "longer prompts are skipped and counted", low=1)
@@ -84,7 +86,7 @@ class TrainingConfig:
     ppo_kl_penalty: float = option(0.02, "KL coefficient", low=0.0)
     ppo_adaptive_kl: bool = option(False, "adapt the KL coefficient to ppo_target_kl (D20)")
     ppo_target_kl: float = option(
-        6.0, "target of the adaptive controller, nats a sequence", low=0.0
+        6.0, "target of the adaptive controller, nats a sequence", low=1e-6
     )
     ppo_kl_horizon: int = option(10000, "horizon of the adaptive controller, episodes", low=1)
     ppo_gamma: float = option(1.0, "discount", low=0.0, high=1.0)
@@ -92,7 +94,7 @@ class TrainingConfig:
     ppo_whiten_rewards: bool = option(False, "whiten token rewards, without centring (D15)")
     ppo_whiten_advantages: bool = option(True, "whiten advantages, with centring (D15)")
     ppo_normalize_scores: bool = option(False, "divide scores by their running std (D26)")
-    ppo_score_clip: float = option(10.0, "scores are clipped to +- this (D26)", low=0.0)
+    ppo_score_clip: float = option(10.0, "scores are clipped to +- this (D26)", low=1e-6)
     ppo_value_model: str = option(
         "separate",
         "value network of its own or a head on the policy",
@@ -111,31 +113,39 @@ class TrainingConfig:
     )
     loss_aggregation: str = option(
         "token_mean",
-        "how token losses are averaged (D34)",
+        "how token losses are averaged in PPO (D34); the others have their own way",
         choices=("token_mean", "sequence_mean", "constant_length"),
     )
     grpo_normalization: str = option(
         "grpo", "advantage and length normalisation", choices=("grpo", "dr_grpo", "dapo")
     )
-    baseline_decay: float = option(0.95, "moving-average baseline of REINFORCE", low=0.0, high=1.0)
+    baseline_decay: float = option(
+        0.95, "moving-average baseline of REINFORCE", low=0.0, high=0.999999
+    )
 
     use_dpo: bool = option(False, "the same as algorithm = dpo")
-    dpo_beta: float = option(0.1, "DPO temperature", low=0.0)
+    dpo_beta: float = option(0.1, "DPO temperature", low=1e-6)
     dpo_loss_type: str = option("sigmoid", "preference loss", choices=DPO_LOSSES)
     dpo_label_smoothing: float = option(
-        0.0, "probability that a label is flipped", low=0.0, high=0.5
+        0.0, "probability that a label is flipped", low=0.0, high=0.49
     )
     dpo_sft_coef: float = option(0.0, "weight of an SFT term on the chosen answer", low=0.0)
     dpo_simpo_gamma: float = option(0.5, "target margin of simpo", low=0.0)
     dpo_online: bool = option(
         False, "dpo on pairs of its own samples, ranked by the reward, instead of recorded pairs"
     )
-    kto_beta: float = option(0.1, "KTO temperature", low=0.0)
+    kto_beta: float = option(0.1, "KTO temperature", low=1e-6)
 
     @property
     def rlhf_algorithm(self) -> str:
         """What the RLHF stage runs: `use_dpo` overrules `algorithm`."""
         return "dpo" if self.use_dpo else self.algorithm
+
+    @property
+    def value_rate(self) -> float:
+        """Peak learning rate of the value function."""
+        rate = self.value_learning_rate
+        return self.learning_rate if rate is None else rate
 
     @property
     def max_sequence_tokens(self) -> int:
@@ -169,13 +179,18 @@ def check_training(training: TrainingConfig) -> TrainingConfig:
         raise ConfigError(
             f"training.dpo_online belongs to algorithm = dpo, not to {algorithm!r}; set one"
         )
-    if algorithm == "dpo" and training.dpo_loss_type == "orpo":
-        name = "ppo_sft_coef" if training.dpo_online else "dpo_sft_coef"
-        if getattr(training, name) == 0:
-            raise ConfigError(
-                "training.dpo_loss_type = 'orpo' is an SFT loss with an odds-ratio term and nothing "
-                f"without the SFT loss: set training.{name}=1"
-            )
+    if training.ppo_adaptive_kl and training.ppo_kl_penalty == 0:
+        raise ConfigError(
+            f"training.ppo_kl_penalty = {training.ppo_kl_penalty!r} stays 0 however much "
+            "training.ppo_adaptive_kl multiplies it: start above 0"
+        )
+    if training.loss_aggregation != "token_mean" and algorithm != "ppo":
+        raise ConfigError(
+            f"training.loss_aggregation = {training.loss_aggregation!r} acts in ppo only, and "
+            f"{algorithm} averages in its own way: leave it at token_mean"
+        )
+    if algorithm == "dpo":
+        _check_preference_loss(training)
     if "" in training.stop_strings:
         raise ConfigError("training.stop_strings holds an empty text, which would end every answer")
     if training.load_best_model_at_end and training.eval_steps % (training.save_steps or math.inf):
@@ -196,3 +211,19 @@ def check_training(training: TrainingConfig) -> TrainingConfig:
             f"training.samples_per_prompt = {training.samples_per_prompt}"
         )
     return training
+
+
+def _check_preference_loss(training: TrainingConfig) -> None:
+    """What the chosen preference loss needs, and what means nothing for it."""
+    kind, smoothing = training.dpo_loss_type, training.dpo_label_smoothing
+    if smoothing and kind not in SMOOTHED_LOSSES:
+        raise ConfigError(
+            f"training.dpo_label_smoothing = {smoothing!r} has no meaning for training.dpo_loss_type = "
+            f"{kind!r}: set it to 0, or choose {' or '.join(SMOOTHED_LOSSES)}"
+        )
+    sft = "ppo_sft_coef" if training.dpo_online else "dpo_sft_coef"
+    if kind == "orpo" and getattr(training, sft) == 0:
+        raise ConfigError(
+            "training.dpo_loss_type = 'orpo' is an SFT loss with an odds-ratio term and nothing "
+            f"without the SFT loss: set training.{sft}=1"
+        )

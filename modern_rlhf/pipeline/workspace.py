@@ -126,7 +126,7 @@ class Workspace:
         if stage is not None:
             store = CheckpointStore(
                 self.artifacts.stage(stage),
-                keep_last=max(2, self.config.training.keep_checkpoints),
+                keep_last=self.config.training.keep_checkpoints,
             )
         return Runtime(
             device=self.device.device,

@@ -10,7 +10,7 @@ from modern_rlhf.config.sections import ModelConfig
 from modern_rlhf.config.training import TrainingConfig, check_training
 from modern_rlhf.data_loader.encoding import EncodedExample, encode_prompts, pad_id_of
 from modern_rlhf.data_loader.rows import prompts_from_rows
-from modern_rlhf.errors import DataError
+from modern_rlhf.errors import ConfigError, DataError
 from modern_rlhf.models.forward import Policy, ValueModel
 from modern_rlhf.rewards.base import Reward
 from modern_rlhf.rollout.engine import HuggingFaceEngine
@@ -69,7 +69,13 @@ def assemble(
             f"{training.max_prompt_tokens}; raise it"
         )
     sft_rows: list[EncodedExample] = []
-    if training.ppo_sft_coef > 0 and len(sft_data):
+    if training.ppo_sft_coef > 0:
+        if not len(sft_data):
+            raise ConfigError(
+                f"training.ppo_sft_coef = {training.ppo_sft_coef!r} mixes in the loss of demonstrations, "
+                "and there are none: pass sft_data (a pipeline reads them with "
+                "training.use_multi_stage=true), or set it to 0"
+            )
         sft_rows = encode_training_rows(tokenizer, sft_data, training, model_config).examples
     frozen: Policy | None = None
     if reference is not None:

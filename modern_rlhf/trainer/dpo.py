@@ -7,6 +7,7 @@ on the chosen answers may be mixed in (`dpo_sft_coef`).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ class DPOTrainer:
     Args:
         model, tokenizer: a name, or a loaded causal LM with its tokenizer; trained in place.
         train_data: `PreferencePair`s, dicts with prompt/chosen/rejected, or a `datasets.Dataset`.
-        config: the training section; `dpo_*`, `learning_rate`, `rlhf_epochs`, `batch_size` pairs.
+        config: the training section; its `algorithm` is set to `dpo`; `dpo_*`, `learning_rate`, `rlhf_epochs`, `batch_size` pairs.
 
     Raises:
         DataError: no pair fits. ConfigError, ModelError: unusable arguments.
@@ -66,7 +67,9 @@ class DPOTrainer:
         model_config: ModelConfig | None = None,
         evaluate: Evaluate | None = None,
     ) -> None:
-        self.training = training = check_training(config or TrainingConfig(algorithm="dpo"))
+        self.training = training = check_training(
+            dataclasses.replace(config or TrainingConfig(), algorithm="dpo", dpo_online=False)
+        )
         self.runtime = runtime = runtime or Runtime()
         settings = model_config or ModelConfig()
         self.lm, self.tokenizer = resolve_model_and_tokenizer(

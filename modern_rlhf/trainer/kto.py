@@ -8,6 +8,7 @@ mismatched ones too: which answer meets which prompt is fixed by the order of th
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,7 +68,9 @@ class KTOTrainer:
         model_config: ModelConfig | None = None,
         evaluate: Evaluate | None = None,
     ) -> None:
-        self.training = training = check_training(config or TrainingConfig(algorithm="kto"))
+        self.training = training = check_training(
+            dataclasses.replace(config or TrainingConfig(), algorithm="kto", use_dpo=False)
+        )
         self.runtime = runtime = runtime or Runtime()
         settings = model_config or ModelConfig()
         self.lm, self.tokenizer = resolve_model_and_tokenizer(

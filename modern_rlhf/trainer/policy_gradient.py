@@ -53,8 +53,10 @@ class PolicyGradientTrainer:
         evaluate: Evaluate | None = None,
     ) -> None:
         config = config or TrainingConfig(algorithm="rloo", samples_per_prompt=4)
-        name = algorithm or config.algorithm
-        training = dataclasses.replace(config, algorithm=name, dpo_online=name == "dpo")
+        name = algorithm or config.rlhf_algorithm
+        training = dataclasses.replace(
+            config, algorithm=name, use_dpo=False, dpo_online=name == "dpo"
+        )
         without_value = [name for name, row in ALGORITHMS.items() if not row.needs_value]
         if training.algorithm not in without_value:
             raise ConfigError(

@@ -139,7 +139,7 @@ class PPOTrainer:
         sft_data: Any = (),
         evaluate: Evaluate | None = None,
     ) -> None:
-        training = dataclasses.replace(config or TrainingConfig(), algorithm="ppo")
+        training = dataclasses.replace(config or TrainingConfig(), algorithm="ppo", use_dpo=False)
         self.runtime = runtime or Runtime()
 
         def build(lm: Any, tokenizer: Any) -> tuple[Policy, ValueModel | None]:

@@ -102,10 +102,12 @@ class Updater:
         )
         self.policy = runtime.prepare(parts.policy)
         self.value_model = None if parts.value_model is None else runtime.prepare(parts.value_model)
-        value_rate = training.value_learning_rate or training.learning_rate
         self.policy_parameters, value_parameters = self._parameters()
         self.optimizer = make_optimizer(
-            [(self.policy_parameters, training.learning_rate), (value_parameters, value_rate)],
+            [
+                (self.policy_parameters, training.learning_rate),
+                (value_parameters, training.value_rate),
+            ],
             training,
         )
         self.trainable = [p for g in self.optimizer.param_groups for p in g["params"]]
@@ -199,7 +201,7 @@ class Updater:
             )
         else:
             self._accumulate_tokens(batch, advantages, rows, sums, kl_coefficient)
-        if training.ppo_sft_coef > 0 and self.parts.sft_rows:
+        if training.ppo_sft_coef > 0:
             self._accumulate_sft(len(rows), sums)
 
     def _accumulate_tokens(

@@ -134,7 +134,14 @@ REFUSED = [
     ("training", "learning_rate", "fast", "wrong type: expected float"),
     ("training", "learning_rate", math.nan, "out of range"),
     ("training", "algorithm", "pp", "did you mean 'ppo'"),
-    ("training", "dpo_label_smoothing", 0.6, "expected 0.0 to 0.5"),
+    ("training", "dpo_label_smoothing", 0.5, "expected 0.0 to 0.49"),
+    ("training", "dpo_beta", 0, "out of range"),
+    ("training", "kto_beta", 0.0, "out of range"),
+    ("training", "ppo_score_clip", 0, "out of range"),
+    ("training", "ppo_target_kl", 0.0, "out of range"),
+    ("training", "adam_beta2", 1.0, "out of range"),
+    ("training", "baseline_decay", 1, "out of range"),
+    ("training", "keep_checkpoints", 1, "expected 2 to inf"),
     ("training", "dpo_loss_type", "sigmoidal", "did you mean 'sigmoid'"),
     ("training", "use_dpo", 1, "wrong type: expected true or false"),
     ("training", "top_p", 0.9, "D9"),
@@ -163,6 +170,18 @@ def test_a_bad_value_is_named(section: str, field: str, value: object, message: 
     [
         ({"training": {"algorithm": "rloo"}}, "needs at least 2"),
         ({"training": {"samples_per_prompt": 3}}, "not a multiple"),
+        (
+            {"training": {"ppo_adaptive_kl": True, "ppo_kl_penalty": 0}},
+            "training.ppo_kl_penalty = 0 stays 0",
+        ),
+        (
+            {"training": {"algorithm": "kto", "loss_aggregation": "sequence_mean"}},
+            "training.loss_aggregation = 'sequence_mean' acts in ppo only",
+        ),
+        (
+            {"training": {"use_dpo": True, "dpo_loss_type": "ipo", "dpo_label_smoothing": 0.1}},
+            "training.dpo_label_smoothing = 0.1 has no meaning for training.dpo_loss_type = 'ipo'",
+        ),
         (
             {
                 "reward": dict.fromkeys(

@@ -10,6 +10,7 @@ from helpers_numeric import EXACT, FLOAT64, assert_close, gradients, properties,
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modern_rlhf.config.training import DPO_LOSSES, SMOOTHED_LOSSES
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.losses.preference import KINDS, ipo_loss, orpo_loss, preference_loss
 
@@ -208,6 +209,11 @@ def test_orpo_at_certainty_is_finite() -> None:
             lambda c, r: orpo_loss(mean_chosen=c, mean_rejected=r, beta=1.0).sum(), *pair
         ):
             assert bool(torch.isfinite(gradient).all())
+
+
+def test_the_configuration_knows_the_kinds() -> None:
+    assert tuple(KINDS) == DPO_LOSSES
+    assert {kind for kind in KINDS if KINDS[kind].smooths_labels} == set(SMOOTHED_LOSSES)
 
 
 def test_misuse_is_refused_by_name() -> None:

@@ -230,7 +230,7 @@ def test_the_best_evaluated_model_is_the_end_where_that_is_asked_for(
             byte_tokenizer,
             train_data=ROWS,
             config=dataclasses.replace(
-                CONFIG, save_steps=2, eval_steps=2, keep_checkpoints=1, load_best_model_at_end=asked
+                CONFIG, save_steps=2, eval_steps=2, load_best_model_at_end=asked
             ),
             model_config=ModelConfig(prompt_style="plain"),
             runtime=Runtime(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modern_rlhf.config.sections import ModelConfig
 from modern_rlhf.config.training import TrainingConfig
-from modern_rlhf.errors import TrainingError
+from modern_rlhf.errors import ConfigError, TrainingError
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer
 from modern_rlhf.trainer.ppo import PPOTrainer
@@ -105,6 +105,31 @@ def test_after_the_warm_up_both_train(build: Build) -> None:
     before = weights(trainer.policy)
     trainer.train()
     assert changed(trainer.policy, before)
+
+
+def test_a_value_rate_of_zero_is_zero(build: Build) -> None:
+    for kind in ("separate", "shared"):
+        trainer = build(ppo_value_model=kind, value_learning_rate=0.0)
+        updater = trainer.loop.updater
+        value = updater.value_model if kind == "separate" else updater.policy.value_head
+        policy, critic = weights(trainer.policy), weights(value)
+        trainer.train()
+        assert changed(trainer.policy, policy) and changed(value, critic) == set(), kind
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"algorithm": "ppo"},
+        {"algorithm": "dpo", "dpo_online": True, "dpo_loss_type": "orpo"},
+    ],
+    ids=["ppo", "online orpo"],
+)
+def test_an_sft_term_without_demonstrations_is_refused(
+    build: Build, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=r"training\.ppo_sft_coef = 0\.5 .* demonstrations"):
+        build(ppo_sft_coef=0.5, **options)
 
 
 def test_the_sft_term_lowers_the_loss_of_the_demonstrations(build: Build) -> None:

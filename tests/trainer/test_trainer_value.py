@@ -16,6 +16,7 @@ from modern_rlhf.models.forward import Sequences
 from modern_rlhf.models.loading import Backbone
 from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.trainer.dpo import DPOTrainer
+from modern_rlhf.trainer.kto import KTOTrainer
 from modern_rlhf.trainer.ppo import PPOTrainer, value_of_reward_model
 
 PLAIN = ModelConfig(prompt_style="plain")
@@ -110,6 +111,18 @@ def test_every_preference_loss_widens_the_margin(
 
 def test_orpo_without_its_sft_term_is_refused() -> None:
     with pytest.raises(ConfigError, match="dpo_sft_coef=1"):
-        DPOTrainer(
-            "unused", train_data=PAIRS, config=dataclasses.replace(DPO, dpo_loss_type="orpo")
-        )
+        DPOTrainer("unused", train_data=PAIRS, config=TrainingConfig(dpo_loss_type="orpo"))
+
+
+@pytest.mark.parametrize("trainer", [DPOTrainer, KTOTrainer])
+def test_offline_trainers_are_checked_as_what_they_are(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any, trainer: Any
+) -> None:
+    # PPO's whitening, which a rollout of 4 is too small for, is none of their business.
+    online = trainer is DPOTrainer
+    config = TrainingConfig(rollout_batch_size=4, dpo_online=online, use_dpo=not online)
+    found = trainer(
+        tiny_llama(), byte_tokenizer, train_data=PAIRS, config=config, model_config=PLAIN
+    )
+    assert found.training.rlhf_algorithm == ("dpo" if trainer is DPOTrainer else "kto")
+    assert not found.training.dpo_online
