@@ -65,7 +65,13 @@ def cross_validated(
             kept.parent.mkdir(parents=True, exist_ok=True)
             np.save(kept, found)
             print(
-                "fold", number, correlation(found, [ratings[i].scores["overall"] for i in inside])
+                "fold",
+                number,
+                correlation(
+                    found,
+                    [ratings[i].overall for i in inside],
+                    [ratings[i].group_id for i in inside],
+                ),
             )
         scores[inside] = np.load(kept)
     return scores
@@ -146,7 +152,7 @@ def main() -> None:
     names = sorted(set(items))
     np.random.default_rng(arguments.seed).shuffle(names)
     folds = [set(names[i::5]) for i in range(5)]
-    report: dict[str, Any] = {"chrf": correlation(chrf, grades)}
+    report: dict[str, Any] = {"chrf": correlation(chrf, grades, items)}
     with tempfile.TemporaryDirectory() as temporary:
         for key in ("with", "without"):
             if arguments.only not in (None, key):
@@ -154,7 +160,7 @@ def main() -> None:
             ratings = as_ratings(rows, with_reference=key == "with")
             scores = cross_validated(ratings, folds, arguments, Path(arguments.cache or temporary))
             low, high = difference_interval(scores, chrf, grades, items)
-            found = correlation(scores, grades)
+            found = correlation(scores, grades, items)
             found["gain_over_chrf"] = [found["pearson"] - report["chrf"]["pearson"], low, high]
             report[f"{key}_reference"] = found
     report["arguments"] = {k: str(v) for k, v in vars(arguments).items()}

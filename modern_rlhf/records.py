@@ -11,8 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from modern_rlhf.errors import DataError
+
 ASPECTS = ("consistent", "correct", "useful")
 """The three aspects a human rates on a comparison form; the default heads of the reward model."""
+
+OVERALL = "overall"
+"""The aspect under which a source's single rating is stored."""
 
 TestMode = Literal["assert", "unittest", "stdio", "call"]
 
@@ -116,7 +121,7 @@ class PreferencePair:
 class Rating:
     """One answer rated by one rater: scores by aspect on the -2..2 scale (1-5 ratings minus 3).
 
-    A source with a single overall rating stores it under the aspect `overall`.
+    A source with a single overall rating stores it under the aspect `OVERALL`.
     """
 
     prompt: str
@@ -127,6 +132,19 @@ class Rating:
     group_id: str = ""
     source: str = ""
     synthetic: bool = False
+
+    @property
+    def overall(self) -> float:
+        """The overall rating on -2..2; where the source has none, the mean of the aspects.
+
+        Raises:
+            DataError: there is no score at all.
+        """
+        if OVERALL in self.scores:
+            return float(self.scores[OVERALL])
+        if not self.scores:
+            raise DataError(f"the rating of {self.response!r} has no score")
+        return sum(self.scores.values()) / len(self.scores)
 
 
 @dataclass(frozen=True)

@@ -98,14 +98,16 @@ def read_graded(path: str) -> GradedAnswers:
 
 
 def _from_feedback(path: str) -> GradedAnswers:
-    """Each rated answer, its grade the mean of the aspects it was rated on."""
+    """Each rated answer, its grade the overall rating or the mean of the aspects it was rated on."""
+    from modern_rlhf.data_loader.splits import group_id_of
+
     found = GradedAnswers(extract=True)
     for rating in load_feedback(path).ratings:
         found.prompts.append(rating.prompt)
         found.predictions.append(rating.response)
         found.references.append([])
-        found.grades.append(sum(rating.scores.values()) / len(rating.scores))
-        found.groups.append(rating.group_id)
+        found.grades.append(rating.overall)
+        found.groups.append(group_id_of(rating))
     return found
 
 

@@ -102,6 +102,7 @@ class Evaluator:
             executor=self.executor,
             bootstrap_samples=self.bootstrap_samples,
             seed=self.seed,
+            device=str(self.runtime.device),
         )
         answerer = Answerer(
             lm,

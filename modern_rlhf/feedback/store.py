@@ -17,12 +17,9 @@ from typing import Any
 
 from modern_rlhf.errors import DataError
 from modern_rlhf.feedback.forms import ComparisonForm, parse_form
-from modern_rlhf.records import LabelledAnswer, PreferencePair, Rating
+from modern_rlhf.records import OVERALL, LabelledAnswer, PreferencePair, Rating
 from modern_rlhf.utils.load_report import LoadReport, Tally, read_text, reading
 from modern_rlhf.utils.paths import at_home, resolve_path
-
-OVERALL = "overall"
-"""The aspect under which a single 1-5 rating is kept."""
 
 SYNTHETIC_PREFIX = "model_synthetic_human_feedback"
 """Files named like this were rated by a model; their records are marked synthetic."""
@@ -234,7 +231,7 @@ def _take_rating(
         response,
         {OVERALL: float(value) - 3.0},
         rater=str(record.get("rater") or record.get("name_input") or ""),
-        group_id=str(record.get("question_id") or ""),
+        group_id="" if record.get("question_id") is None else str(record["question_id"]),
         source=source,
         synthetic=synthetic,
     )

@@ -24,6 +24,9 @@ from modern_rlhf.errors import MetricError
 from modern_rlhf.metrics.stats import Floats, Interval
 
 MEASURES = ("pearson", "spearman", "kendall", "pairwise_accuracy")
+_FLAT = 1e-12
+"""Variance, in units of the whole column's, below which a resample does not vary."""
+_CELLS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,61 @@ def correlate(
 
 def measures(scores: Floats, human: Floats) -> dict[str, float]:
     """The four measures of N >= 2 scores and grades, both of which vary."""
-    from scipy.stats import kendalltau, pearsonr, spearmanr
+    from scipy.stats import pearsonr
+
+    return {"pearson": float(pearsonr(scores, human).statistic), **_rank_measures(scores, human)}
+
+
+def pearson_interval(
+    scores: Floats,
+    human: Floats,
+    groups: Sequence[object],
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Pearson's correlation of N >= 2 scores and grades, both of which vary; bounds resample groups.
+
+    The correlation of a resample follows from six sums over its rows, so all resamples are one product of
+    how often each group was drawn with the sums of each group. Resamples that do not vary are left out,
+    and there are no bounds for a single group.
+    """
+    from scipy.stats import pearsonr
+
+    value = float(pearsonr(scores, human).statistic)
+    units = _units(groups)
+    x, y = ((column - column.mean()) / column.std() for column in (scores, human))
+    rows = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+    table = np.stack([rows[unit].sum(axis=0) for unit in units])
+    if len(units) < 2 or not samples:
+        return Interval(value, None, None, len(scores))
+    generator = np.random.default_rng(seed)
+    share = np.full(len(units), 1.0 / len(units))
+    at_once = max(1, _CELLS_AT_ONCE // len(units))
+    sums = np.concatenate(
+        [
+            generator.multinomial(len(units), share, size=min(at_once, samples - done)) @ table
+            for done in range(0, samples, at_once)
+        ]
+    )
+    n, sx, sy, sxx, syy, sxy = sums.T
+    spread = np.stack([sxx / n - (sx / n) ** 2, syy / n - (sy / n) ** 2])
+    kept = (spread > _FLAT).all(axis=0)
+    drawn = ((sxy / n - sx * sy / n**2) / np.sqrt(np.maximum(spread, _FLAT).prod(axis=0)))[kept]
+    if not len(drawn):
+        return Interval(value, None, None, len(scores))
+    edge = 100.0 * (1.0 - confidence) / 2.0
+    low, high = np.clip(np.percentile(drawn, [edge, 100.0 - edge]), -1.0, 1.0)
+    return Interval(value, float(low), float(high), len(scores))
+
+
+def _rank_measures(scores: Floats, human: Floats) -> dict[str, float]:
+    from scipy.stats import kendalltau, spearmanr
 
     kendall = float(kendalltau(scores, human).statistic)
     ordered, graded = _different_pairs(scores), _different_pairs(human)
     return {
-        "pearson": float(pearsonr(scores, human).statistic),
         "spearman": float(spearmanr(scores, human).statistic),
         "kendall": kendall,
         # tau-b is (C - D) / sqrt(ordered * graded), and accuracy is 1/2 + (C - D) / (2 * graded).
@@ -111,19 +163,23 @@ def _agreement(
     if reason is not None:
         nothing = Interval(None, None, None, n)
         return Agreement(nothing, nothing, nothing, nothing, n, reason)
-    drawn: dict[str, list[float]] = {name: [] for name in MEASURES}
+    drawn: dict[str, list[float]] = {name: [] for name in MEASURES[1:]}
     generator = np.random.default_rng(seed)
-    units = _units([groups[place] for place in kept] if groups is not None else list(range(n)))
+    belongs = list(range(n)) if groups is None else [groups[place] for place in kept]
+    units = _units(belongs)
     # Answers to a single question say nothing about other questions: no bounds.
     for _ in range(samples if len(units) > 1 else 0):
         chosen = generator.integers(0, len(units), size=len(units))
         rows = np.concatenate([units[unit] for unit in chosen])
         if _different_pairs(scores[rows]) and _different_pairs(grades[rows]):
-            for name, value in measures(scores[rows], grades[rows]).items():
+            for name, value in _rank_measures(scores[rows], grades[rows]).items():
                 drawn[name].append(value)
     edge = 100.0 * (1.0 - confidence) / 2.0
+    pearson = pearson_interval(
+        scores, grades, belongs, samples=samples, seed=seed, confidence=confidence
+    )
     found = {}
-    for name, value in measures(scores, grades).items():
+    for name, value in _rank_measures(scores, grades).items():
         low, high = np.percentile(drawn[name], [edge, 100.0 - edge]) if drawn[name] else (None,) * 2
         found[name] = Interval(
             value,
@@ -131,9 +187,7 @@ def _agreement(
             None if high is None else float(high),
             n,
         )
-    return Agreement(
-        found["pearson"], found["spearman"], found["kendall"], found["pairwise_accuracy"], n
-    )
+    return Agreement(pearson, found["spearman"], found["kendall"], found["pairwise_accuracy"], n)
 
 
 def _units(groups: Sequence[object]) -> list[NDArray[np.int64]]:

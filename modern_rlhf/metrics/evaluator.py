@@ -64,7 +64,7 @@ ALL_METRICS = (
     "style",
     "safety",
 )
-_BINARY = ("exact_match", "syntax_valid")
+_BINARY = ("exact_match", "syntax_valid", "safety")
 _PASS_AT = re.compile(r"pass_at_([1-9][0-9]*)")
 
 
@@ -76,7 +76,6 @@ class ModernMetricsEvaluator:
             samples an item are given).
         bertscore_model: hub id, local directory or `builtin:` name of the encoder of BERTScore;
             None is `builtin:tiny-code-lm`, named as such in the result.
-        bertscore_layer: hidden layer BERTScore compares; None is the model's customary one.
         executor: runs programs against tests (`sandbox`); None leaves `pass_at_*` without a value.
         bootstrap_samples: resamples behind every 95% interval; 0 for none.
         seed: of the resampling.
@@ -93,7 +92,6 @@ class ModernMetricsEvaluator:
         *,
         metrics: Sequence[str] | None = None,
         bertscore_model: str | None = None,
-        bertscore_layer: int | None = None,
         executor: Any = None,
         bootstrap_samples: int = 1000,
         seed: int = 0,
@@ -108,7 +106,6 @@ class ModernMetricsEvaluator:
             raise MetricError(f"workers must be 1 or more, got {workers}")
         self.metrics = tuple(dict.fromkeys(metrics)) if metrics is not None else None
         self.bertscore_model = bertscore_model or BUILTIN_ENCODER
-        self.bertscore_layer = bertscore_layer
         self.executor = executor
         self.bootstrap_samples = bootstrap_samples
         self.seed = seed
@@ -247,7 +244,6 @@ def _bertscore(evaluator: ModernMetricsEvaluator, items: Prepared) -> Scores:
         items.predictions,
         items.references,
         backbone=shared_backbone(evaluator.bertscore_model, evaluator.device),
-        layer=evaluator.bertscore_layer,
     )
 
 

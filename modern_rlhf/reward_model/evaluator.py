@@ -1,20 +1,19 @@
 """How good is a reward model: on held-out pairs and ratings, beside baselines that learn nothing.
 
-`evaluate` returns one JSON-ready dict, `write` puts it on disk as `evaluation.json`; plots are made from
-that file by the report. Every accuracy carries a 95% interval that resamples questions, not pairs.
+`evaluate` returns one JSON-ready dict, which a run keeps as `evaluation.json`; plots are made from that
+file by the report. Every interval is a 95% one that resamples questions, not pairs or ratings.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from modern_rlhf.data_loader.splits import group_id_of
 from modern_rlhf.errors import DataError
-from modern_rlhf.feedback.store import OVERALL
 from modern_rlhf.records import PreferencePair, Rating
 from modern_rlhf.reward_model.baselines import BASELINES
 from modern_rlhf.reward_model.heads import HUMAN
@@ -28,9 +27,7 @@ from modern_rlhf.reward_model.statistics import (
     fit_temperature,
     outcomes,
 )
-from modern_rlhf.utils.atomic import write_json
 
-SCHEMA = 1
 LENGTH_MATCH = 0.1
 """Two answers are length-matched when they differ by at most this share of the longer one."""
 WORST = 10
@@ -83,10 +80,6 @@ class RewardModelEvaluator:
             rated=ScoredRatings(rated.scores, rated.heads),
         )
 
-    def write(self, report: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-        """Write what `evaluate` returned, atomically."""
-        write_json(path, dict(report), schema=SCHEMA)
-
     def _predict(self, prompts: list[str], responses: list[str]) -> Any:
         return self.model.predict(prompts, responses, batch_size=self.batch_size)
 
@@ -101,19 +94,20 @@ def evaluate_scores(
 ) -> dict[str, Any]:
     """The report from scores alone, so that cross-validated scores get the same treatment.
 
-    Keys: `accuracy` `{"value", "low", "high", "n", "groups"}`, `accuracy_by_margin` and
-    `rating_correlation`, `length_bias`, `scores_chosen`, `scores_rejected`, `calibration`,
+    Keys: `judges` (whose pairs and ratings these are), `accuracy` `{"value", "low", "high", "n", "groups"}`,
+    `accuracy_by_margin` and `rating_correlation`, `length_bias`, `scores_chosen`, `scores_rejected`, `calibration`,
     `expected_calibration_error` (temperature fitted on other questions), the same error at temperature 1
     as `expected_calibration_error_raw`, `temperature` (fitted on all), `baselines`, `worst_mistakes`.
     """
     if not len(pairs) == len(scores_chosen) == len(scores_rejected):
         raise DataError("evaluate_scores needs one chosen and one rejected score for every pair")
-    groups = [pair.group_id or pair.prompt for pair in pairs]
+    groups = [group_id_of(pair) for pair in pairs]
     correct = outcomes(scores_chosen, scores_rejected)
     gaps = np.asarray(scores_chosen, dtype=float) - np.asarray(scores_rejected, dtype=float)
     table, error = calibration(cross_fitted_probabilities(gaps.tolist(), groups))
     _, raw_error = calibration(1.0 / (1.0 + np.exp(-np.clip(gaps, -500, 500))))
     return {
+        "judges": {"pairs": _judges(pairs), "ratings": _judges(ratings)},
         "accuracy": accuracy(correct, groups),
         "accuracy_by_margin": _by_margin(pairs, correct, groups),
         "rating_correlation": _rating_correlations(ratings, rated),
@@ -127,6 +121,13 @@ def evaluate_scores(
         "baselines": _baselines(pairs, correct, groups),
         "worst_mistakes": _worst(pairs, scores_chosen, scores_rejected),
     }
+
+
+def _judges(items: Sequence[PreferencePair | Rating]) -> str | None:
+    simulated = {item.synthetic for item in items}
+    if len(simulated) == 2:
+        return "people and simulated"
+    return ("simulated" if simulated.pop() else "people") if simulated else None
 
 
 def _by_margin(
@@ -157,15 +158,16 @@ def _rating_correlations(
     """Score against the overall rating, and each head against the aspect of its name."""
     if not ratings or rated is None:
         return {}
-    means = [r.scores.get(OVERALL, sum(r.scores.values()) / len(r.scores)) for r in ratings]
-    found = {"score": correlation(rated.scores, means)}
+    means = [rating.overall for rating in ratings]
+    groups = [group_id_of(rating) for rating in ratings]
+    found = {"score": correlation(rated.scores, means, groups)}
     for name, values in rated.heads.items():
         if name == HUMAN:
-            found[name] = correlation(values, means)
+            found[name] = correlation(values, means, groups)
             continue
         kept = [i for i, rating in enumerate(ratings) if name in rating.scores]
         targets = [ratings[i].scores[name] for i in kept]
-        found[name] = correlation([values[i] for i in kept], targets)
+        found[name] = correlation([values[i] for i in kept], targets, [groups[i] for i in kept])
     return found
 
 
@@ -178,20 +180,19 @@ def _length_bias(
 ) -> dict[str, Any]:
     lengths = [(len(pair.chosen), len(pair.rejected)) for pair in pairs]
     matched = [i for i, (a, b) in enumerate(lengths) if abs(a - b) <= LENGTH_MATCH * max(a, b)]
-    longer_chosen = outcomes([a for a, _ in lengths], [b for _, b in lengths])
-    longer_scored = [
-        float(outcome) if a > b else 1.0 - float(outcome)
-        for outcome, (a, b) in zip(correct, lengths, strict=True)
-        if a != b
-    ]
+    # Whether the longer answer wins can be asked only where the lengths differ.
+    unequal = [i for i, (a, b) in enumerate(lengths) if a != b]
+    longer_chosen = np.array([lengths[i][0] > lengths[i][1] for i in unequal], dtype=float)
+    longer_scored = np.where(longer_chosen == 1.0, correct[unequal], 1.0 - correct[unequal])
     return {
         "correlation": correlation(
             [*scores_chosen, *scores_rejected],
             [*(float(a) for a, _ in lengths), *(float(b) for _, b in lengths)],
+            [*groups, *groups],
         ),
         "length_matched_accuracy": accuracy(correct[matched], [groups[i] for i in matched]),
-        "longer_is_preferred_by_people": float(longer_chosen.mean()) if pairs else None,
-        "longer_is_preferred_by_model": float(np.mean(longer_scored)) if longer_scored else None,
+        "longer_is_preferred_by_judges": float(longer_chosen.mean()) if unequal else None,
+        "longer_is_preferred_by_model": float(longer_scored.mean()) if unequal else None,
     }
 
 

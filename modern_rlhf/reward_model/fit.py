@@ -22,9 +22,8 @@ from torch import Tensor
 
 from modern_rlhf.data_loader.splits import split_by_group
 from modern_rlhf.errors import DataError
-from modern_rlhf.feedback.store import OVERALL
 from modern_rlhf.losses.reward import bradley_terry, ordinal_cross_entropy, pointwise_regression
-from modern_rlhf.records import PreferencePair, Rating
+from modern_rlhf.records import OVERALL, PreferencePair, Rating
 from modern_rlhf.reward_model.heads import RewardHeads, RewardOutput
 
 J = TypeVar("J", PreferencePair, Rating)
@@ -143,8 +142,7 @@ def rating_targets(ratings: Sequence[Rating], heads: Sequence[str]) -> RatingTar
             weights[i, -1] = rating.weight
         unused.update(name for name in rating.scores if name not in columns)
         if rating.scores:
-            aspects = list(rating.scores.values())
-            overall[i] = float(rating.scores.get(OVERALL, sum(aspects) / len(aspects)))
+            overall[i] = rating.overall
             overall_weights[i] = rating.weight
     if len(ratings) and not bool((weights > 0).any()):
         raise DataError(

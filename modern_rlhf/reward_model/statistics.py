@@ -1,6 +1,7 @@
 """Numbers about scores and preferences: accuracy with intervals, calibration, correlations.
 
-Pairs of one group (one question) are not independent, so intervals resample groups (cluster bootstrap).
+Pairs or ratings of one group (one question) are not independent, so intervals resample groups (cluster
+bootstrap).
 Pure: lists and arrays in, plain values out; knows no model, file or record.
 """
 
@@ -12,7 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modern_rlhf.metrics.stats import Floats, bootstrap_statistic, paired_bootstrap_statistic
+from modern_rlhf.metrics.correlate import pearson_interval
+from modern_rlhf.metrics.stats import (
+    Floats,
+    bootstrap_statistic,
+    paired_bootstrap_statistic,
+    proportion_interval,
+)
 
 Outcomes = NDArray[np.float64]
 BINS = 10
@@ -27,20 +34,18 @@ def outcomes(chosen: Sequence[float], rejected: Sequence[float]) -> Outcomes:
 def accuracy(correct: Outcomes, groups: Sequence[str], *, samples: int = 2000) -> dict[str, Any]:
     """`{"value", "low", "high", "n", "groups"}` of N outcomes: mean and 95% cluster bootstrap.
 
-    When all outcomes are right (or wrong) every resample is alike; the bounds are then the exact
-    binomial ones over groups (Clopper and Pearson 1934), the honest width for so few questions.
+    Where each group has one pair, or all outcomes are right (or wrong), the groups themselves are right
+    or wrong: with few of either the bounds are the exact binomial ones (`proportion_interval`).
     """
-    table = _by_group(correct, groups)
     if len(correct) == 0:
         return {"value": None, "low": None, "high": None, "n": 0, "groups": 0}
-    found = bootstrap_statistic(table, _ratio, samples=samples)
-    low, high = found.low, found.high
-    if found.value in (0.0, 1.0):
-        from scipy.stats import binomtest
-
-        exact = binomtest(round(found.value) * len(table), len(table)).proportion_ci(method="exact")
-        low, high = float(exact.low), float(exact.high)
-    return {"value": found.value, "low": low, "high": high, "n": len(correct), "groups": len(table)}
+    table = _by_group(correct, groups)
+    if len(table) == len(correct) or np.all(correct == 0.0) or np.all(correct == 1.0):
+        found = proportion_interval(_ratio(table).tolist(), samples=samples)
+    else:
+        found = bootstrap_statistic(table, _ratio, samples=samples)
+    counts = {"n": len(correct), "groups": len(table)}
+    return {"value": found.value, "low": found.low, "high": found.high, **counts}
 
 
 def accuracy_difference(
@@ -112,24 +117,29 @@ def calibration(probabilities: Outcomes) -> tuple[dict[str, list[float]], float 
     return table, error
 
 
-def correlation(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
-    """`{"pearson", "spearman", "low", "high", "n", "reason"}`; the bounds are Pearson's 95% (Fisher z)."""
+def correlation(
+    first: Sequence[float], second: Sequence[float], groups: Sequence[str]
+) -> dict[str, Any]:
+    """`{"pearson", "spearman", "low", "high", "n", "groups", "reason"}` of N values each.
+
+    The bounds are Pearson's 95% cluster bootstrap; none where all values belong to one group.
+    """
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    empty = {"pearson": None, "spearman": None, "low": None, "high": None, "n": len(x)}
+    counts = {"n": len(x), "groups": len(set(groups))}
+    empty = {"pearson": None, "spearman": None, "low": None, "high": None, **counts}
     if len(x) < 4:
         return {**empty, "reason": "fewer than 4 values"}
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return {**empty, "reason": "one of the two never varies"}
-    from scipy.stats import pearsonr, spearmanr
+    from scipy.stats import spearmanr
 
-    found = pearsonr(x, y)
-    interval = found.confidence_interval()
+    found = pearson_interval(x, y, groups)
     return {
-        "pearson": float(found.statistic),
+        "pearson": found.value,
         "spearman": float(spearmanr(x, y).statistic),
-        "low": float(interval.low),
-        "high": float(interval.high),
-        "n": len(x),
+        "low": found.low,
+        "high": found.high,
+        **counts,
         "reason": None,
     }
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from modern_rlhf.data_loader.splits import group_id_of
 from modern_rlhf.errors import DataError, ModelError
-from modern_rlhf.feedback.store import OVERALL
 from modern_rlhf.models.loading import context_length
 from modern_rlhf.records import Rating
 from modern_rlhf.reward_model.statistics import correlation
@@ -106,32 +106,6 @@ class SyntheticRater:
         finally:
             self.model.train(was_training)
         return [found[i] for i in range(len(rows))]
-
-    def ratings(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        *,
-        group_ids: Sequence[str] | None = None,
-        weight: float = 1.0,
-        batch_size: int = 8,
-    ) -> list[Rating]:
-        """The same as records: aspect `overall` on -2..2, marked synthetic."""
-        groups = group_ids or [""] * len(prompts)
-        rated = self.rate(prompts, responses, batch_size=batch_size)
-        return [
-            Rating(
-                prompt=prompt,
-                response=response,
-                scores={OVERALL: one.expected - 3.0},
-                rater=f"synthetic:{self.name}",
-                weight=weight,
-                group_id=group,
-                source=f"synthetic:{self.name}",
-                synthetic=True,
-            )
-            for prompt, response, group, one in zip(prompts, responses, groups, rated, strict=True)
-        ]
 
     def rows(
         self, prompts: Sequence[str], responses: Sequence[str], *, batch_size: int = 8
@@ -231,22 +205,22 @@ def digit_ids(tokenizer: Any) -> list[list[int]]:
 def agreement(synthetic: Sequence[Rating], real: Sequence[Rating]) -> dict[str, Any]:
     """How well synthetic ratings agree with people's, on the answers that have both.
 
-    Several ratings of one answer are averaged; a rating by aspects counts as their mean. Returns
-    `statistics.correlation`'s dict plus `mean_absolute_error` (None without common answers).
+    Several ratings of one answer are averaged, each by its `overall`. Returns `statistics.correlation`'s
+    dict, its bounds over the questions of `real`, plus `mean_absolute_error` (None without common answers).
     """
     ours, theirs = _by_answer(synthetic), _by_answer(real)
     common = [key for key in theirs if key in ours]
     x, y = [ours[key] for key in common], [theirs[key] for key in common]
     error = sum(abs(a - b) for a, b in zip(x, y, strict=True)) / len(common) if common else None
-    return {**correlation(x, y), "mean_absolute_error": error}
+    groups = {(rating.prompt, rating.response): group_id_of(rating) for rating in real}
+    found = correlation(x, y, [groups[key] for key in common])
+    return {**found, "mean_absolute_error": error}
 
 
 def _by_answer(ratings: Sequence[Rating]) -> Mapping[tuple[str, str], float]:
     seen: dict[tuple[str, str], list[float]] = {}
     for rating in ratings:
-        values = list(rating.scores.values())
-        value = rating.scores.get(OVERALL, sum(values) / len(values))
-        seen.setdefault((rating.prompt, rating.response), []).append(value)
+        seen.setdefault((rating.prompt, rating.response), []).append(rating.overall)
     return {key: sum(values) / len(values) for key, values in seen.items()}
 
 

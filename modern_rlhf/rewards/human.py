@@ -17,7 +17,7 @@ from modern_rlhf.rewards.base import RewardBatch, RewardScores
 class HumanRatingReward:
     """The weighted mean of the human ratings of an answer, from 0 (all -2) to 1 (all +2).
 
-    A rating counts by the mean of its aspects; a rater's weight counts as that many ratings.
+    A rating counts by its `overall`, which is the mean of its aspects where it has no other; a rater's weight counts as that many ratings.
 
     Args:
         feedback: the ratings to look up; synthetic ones count like any other.
@@ -30,9 +30,8 @@ class HumanRatingReward:
         for rating in feedback.ratings:
             if not rating.scores or rating.weight <= 0:
                 continue
-            mean = sum(rating.scores.values()) / len(rating.scores)
             entry = sums[_key(rating.prompt, rating.response)]
-            entry[0] += rating.weight * (mean + 2.0) / 4.0
+            entry[0] += rating.weight * (rating.overall + 2.0) / 4.0
             entry[1] += rating.weight
             entry[2] += 1
         self._known = {key: (total / weight, int(n)) for key, (total, weight, n) in sums.items()}

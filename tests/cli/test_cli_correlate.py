@@ -82,6 +82,10 @@ def test_human_feedback_is_graded_answers(tmp_path: Path) -> None:
     graded = read_graded(str(tmp_path))
     # 1-5 ratings become -2..2
     assert dict(zip(graded.predictions, graded.grades, strict=True)) == {"good": 2.0, "bad": -2.0}
+    other = {"id": 3, "prompt": "q", "response": "fair", "rating": 3, "comment": ""}
+    (tmp_path / "ratings.json").write_text(json.dumps([*rows, other]))
+    first, second, third = read_graded(str(tmp_path)).groups
+    assert first == second != third  # without a question id the prompt is the item
 
 
 @pytest.mark.parametrize(

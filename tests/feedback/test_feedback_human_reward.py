@@ -39,6 +39,12 @@ def test_aspects_are_averaged_then_ratings_by_weight():
     assert score(reward(RATING, ignored), "sort `x`", "x.sort()") == 0.75
 
 
+def test_an_overall_rating_counts_alone():
+    # Not mixed with the aspects it sums up: 2 -> 1.
+    both = replace(RATING, scores={"correct": -2.0, "overall": 2.0})
+    assert score(reward(both), "sort `x`", "x.sort()") == 1.0
+
+
 def test_prompts_match_when_normalised_and_responses_line_by_line():
     of = reward(replace(RATING, response="if a:\n    b"))
     assert score(of, '"""Sort  `x`."""', "if a:  \n    b\n") == 0.75

@@ -110,6 +110,16 @@ def test_rating_lists_and_single_ratings_map_by_subtracting_three(save):
     assert not any(r.synthetic for r in feedback.ratings)
 
 
+def test_question_id_0_is_a_question(form, save):
+    question = form()["questions_df"][0]["Question"]
+    named = [{**side, "ID": 0} for side in form()["questions_df"]]
+    rows = [{"question_id": 0, "prompt": question, "response": "y", "rating": 4}]
+    feedback = load_feedback(save(a=form(questions_df=named), b=rows))
+    assert [rating.group_id for rating in feedback.ratings] == ["0", "0", "0"]
+    rows = [{"prompt": question, "response": "y", "rating": 4}]
+    assert load_feedback(save(c=rows)).ratings[-1].group_id == ""
+
+
 def test_rater_weights_reach_every_record_and_zero_leaves_out(form, save):
     rated = {"prompt": "p", "response": "r", "rating": 5, "rater": "bob"}
     folder = save(a=form(), b=form(name_input="eve"), c=rated)  # a is ann's

@@ -100,10 +100,15 @@ def test_parity_with_the_package(folders: dict[str, str], kind: str, layer: int)
 
 def test_details_name_model_layer_and_rescaling(folders: dict[str, str]) -> None:
     result = ModernMetricsEvaluator(
-        metrics=["bertscore"], bertscore_model=folders["bert"], bertscore_layer=2
+        metrics=["bertscore"], bertscore_model=folders["bert"]
     ).evaluate(["x = 1"], ["x = y"])["bertscore"]
     details = result.details
-    assert (details["model"], details["layer"], details["rescaled"]) == (folders["bert"], 2, False)
+    layer = customary_layer(folders["bert"], details["layers"])
+    assert (details["model"], details["layer"], details["rescaled"]) == (
+        folders["bert"],
+        layer,
+        False,
+    )
     assert "bert-score 0.3.13" in details["implementation"]
 
 

@@ -92,6 +92,23 @@ def test_answers_to_one_question_have_no_interval() -> None:
     assert found.pearson.value is not None and found.pearson.low is None
 
 
+def test_the_pearson_interval_is_that_of_resampled_rows() -> None:
+    draw = np.random.default_rng(1)
+    scores = draw.normal(size=60)
+    human = scores + draw.normal(size=60)
+    groups = [i // 3 for i in range(60)]
+    found = correlate({"m": scores.tolist()}, human.tolist(), groups=groups, samples=2000)["m"]
+    naive = []
+    for _ in range(2000):
+        chosen = draw.integers(0, 20, 20)
+        rows = np.concatenate([np.arange(3 * one, 3 * one + 3) for one in chosen])
+        naive.append(np.corrcoef(scores[rows], human[rows])[0, 1])
+    low, high = np.percentile(naive, [2.5, 97.5])
+    # Two estimates from 2,000 draws each; the spread of such a bound is below 0.01.
+    assert found.pearson.low == pytest.approx(low, abs=0.03)
+    assert found.pearson.high == pytest.approx(high, abs=0.03)
+
+
 def test_lengths_must_agree() -> None:
     with pytest.raises(MetricError, match="m has 1 entries"):
         correlate({"m": [1.0]}, [1, 2])

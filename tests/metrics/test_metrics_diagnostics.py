@@ -6,6 +6,7 @@ import pytest
 
 from modern_rlhf.metrics import diagnostics
 from modern_rlhf.metrics.evaluator import ModernMetricsEvaluator
+from modern_rlhf.metrics.results import ItemScores
 
 CODES = [
     "x = 1",
@@ -54,3 +55,13 @@ def test_a_tool_that_is_missing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> 
     result = ModernMetricsEvaluator(metrics=["safety"]).evaluate(["x = 1"], ["x"])["safety"]
     assert result.value is None
     assert result.reason == "the package bandit is not installed"
+
+
+def test_nothing_flagged_of_few_is_no_certainty(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flags(codes: object, trees: object) -> ItemScores:
+        return ItemScores([0.0] * 20)
+
+    monkeypatch.setattr(diagnostics, "safety_scores", flags)
+    result = ModernMetricsEvaluator(metrics=["safety"]).evaluate(["x = 1"] * 20, ["x"] * 20)
+    # Clopper and Pearson: 1 - 0.025 ** (1 / 20).
+    assert (result["safety"].low, result["safety"].high) == (0.0, pytest.approx(0.1684, abs=1e-4))

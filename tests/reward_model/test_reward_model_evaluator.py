@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from modern_rlhf.errors import DataError
+from modern_rlhf.metrics.correlate import correlate
 from modern_rlhf.records import PreferencePair, Rating
 from modern_rlhf.reward_model.baselines import longer, parses, question_overlap
 from modern_rlhf.reward_model.evaluator import RewardModelEvaluator, evaluate_scores
@@ -71,7 +72,8 @@ def test_length_bias_of_a_length_model_is_total() -> None:
     bias = RewardModelEvaluator(LengthModel()).evaluate(PAIRS)["length_bias"]
     assert bias["correlation"]["pearson"] == pytest.approx(1.0)
     assert bias["longer_is_preferred_by_model"] == 1.0
-    assert bias["longer_is_preferred_by_people"] == pytest.approx(2.5 / 4)
+    # Of the three pairs of unequal length the longer answer was chosen in two.
+    assert bias["longer_is_preferred_by_judges"] == pytest.approx(2 / 3)
     # Only the second pair's lengths are within a tenth of each other; the model ties there.
     assert bias["length_matched_accuracy"]["n"] == 1
     assert bias["length_matched_accuracy"]["value"] == 0.5
@@ -100,16 +102,47 @@ def test_ratings_are_compared_with_the_head_of_their_aspect() -> None:
     assert found["rating_correlation"]["correct"]["pearson"] == pytest.approx(7 / math.sqrt(50))
     assert found["rating_correlation"]["correct"]["spearman"] == pytest.approx(1.0)
     assert found["rating_correlation"]["score"]["reason"] == "one of the two never varies"
+    # All rate answers to one question, which says nothing about others: no bounds.
+    assert found["rating_correlation"]["correct"]["low"] is None
     assert found["accuracy"]["value"] is None and found["calibration"]["count"] == []
 
 
-def test_report_is_json_on_disk(tmp_path: Path) -> None:
-    evaluator = RewardModelEvaluator(LengthModel())
+def test_the_report_is_json() -> None:
     ratings = [Rating("p", "a", {"overall": 1.0})]
-    evaluator.write(evaluator.evaluate(PAIRS, ratings), tmp_path / "evaluation.json")
-    stored = json.loads((tmp_path / "evaluation.json").read_text())
-    assert stored["schema"] == 1 and stored["accuracy"]["n"] == 4
+    report = RewardModelEvaluator(LengthModel()).evaluate(PAIRS, ratings)
+    stored = json.loads(json.dumps(report))
+    assert stored["accuracy"]["n"] == 4
     assert set(stored["calibration"]) == {"probability", "accuracy", "count"}
+
+
+def test_the_report_says_who_judged() -> None:
+    ratings = [Rating("p", "a", {"overall": 1.0}), Rating("p", "b", {"overall": 1.0})]
+    made = [replace(one, synthetic=True) for one in ratings]
+    pairs = [replace(pair, synthetic=True) for pair in PAIRS]
+    evaluate = RewardModelEvaluator(LengthModel()).evaluate
+    assert evaluate(PAIRS, made)["judges"] == {"pairs": "people", "ratings": "simulated"}
+    assert evaluate(pairs)["judges"] == {"pairs": "simulated", "ratings": None}
+    mixed = evaluate(ratings=[ratings[0], made[1]])["judges"]
+    assert mixed == {"pairs": None, "ratings": "people and simulated"}
+
+
+def test_bounds_of_correlations_resample_questions() -> None:
+    draw = np.random.default_rng(4)
+    values = draw.normal(size=(12, 2))
+    ratings = [
+        Rating(f"q{i}", "a" * round(100 * (3 + x)), {"overall": y}, group_id=str(i))
+        for i, (x, y) in enumerate(values.tolist())
+        for _ in range(10)
+    ]
+    found = RewardModelEvaluator(LengthModel()).evaluate(ratings=ratings)["rating_correlation"]
+    scores = [len(r.response) / 10 for r in ratings]
+    groups = [r.group_id for r in ratings]
+    same = correlate({"m": scores}, [r.overall for r in ratings], groups=groups)["m"].pearson
+    ours = found["score"]
+    assert (ours["pearson"], ours["n"], ours["groups"]) == (pytest.approx(same.value), 120, 12)
+    assert (ours["low"], ours["high"]) == (pytest.approx(same.low), pytest.approx(same.high))
+    assert ours["high"] - ours["low"] > 0.6  # ten times as many rows tell no more
+    assert found["human"] == ours
 
 
 def test_nothing_to_evaluate_on_is_an_error() -> None:
@@ -186,9 +219,18 @@ def test_cross_fitting_never_uses_a_pairs_own_group() -> None:
     assert changed[1] != before[1] and changed[2] == before[2] and changed[4] == before[4]
 
 
+def test_few_mistakes_get_the_exact_binomial_interval() -> None:
+    # Clopper and Pearson's 29 of 30, as in a table of binomial bounds.
+    found = accuracy(np.array([1.0] * 29 + [0.0]), [str(i) for i in range(30)])
+    assert (found["low"], found["high"]) == (
+        pytest.approx(0.828, abs=1e-3),
+        pytest.approx(0.9992, abs=1e-4),
+    )
+
+
 def test_correlation_says_why_it_is_missing() -> None:
-    assert correlation([1, 2], [1, 2])["reason"] == "fewer than 4 values"
-    found = correlation([1, 2, 3, 4.5], [2, 1, 4, 3])
+    assert correlation([1, 2], [1, 2], "ab")["reason"] == "fewer than 4 values"
+    found = correlation([1, 2, 3, 4.5], [2, 1, 4, 3], "abcd")
     assert found["pearson"] == pytest.approx(float(np.corrcoef([1, 2, 3, 4.5], [2, 1, 4, 3])[0, 1]))
     assert found["low"] < found["pearson"] < found["high"]
 

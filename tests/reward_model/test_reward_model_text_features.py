@@ -129,7 +129,8 @@ def test_a_grade_that_is_a_likeness_is_learnt(
         trainer.train()
         asked = [r.prompt for r in held_out], [r.response for r in held_out]
         scores = trainer.model.score(*asked)
-        found[given] = correlation(scores, [r.scores["overall"] for r in held_out])["pearson"]
+        grades, groups = [r.overall for r in held_out], [r.group_id for r in held_out]
+        found[given] = correlation(scores, grades, groups)["pearson"]
         if given:
             assert not torch.equal(
                 trainer.model.heads.feature_scale[-len(TEXT_FEATURES) :],
