@@ -114,8 +114,9 @@ class RolloutBatch:
 
         def stacked(name: str) -> Tensor | None:
             tensors = [getattr(part, name) for part in parts]
-            if any(tensor is None for tensor in tensors):
+            if all(tensor is None for tensor in tensors):
                 return None
+            assert all(tensor is not None for tensor in tensors), f"{name} in some parts only"
             width = max(tensor.shape[1] for tensor in tensors)
             return torch.cat([pad(tensor, (0, width - tensor.shape[1])) for tensor in tensors])
 
@@ -133,6 +134,7 @@ class RolloutBatch:
             log_probs=stacked("log_probs"),
             ref_log_probs=stacked("ref_log_probs"),
             values=stacked("values"),
+            credited=stacked("credited"),
         )
 
     @property

@@ -265,6 +265,7 @@ def test_rollouts_of_processes_are_joined_in_order(
             share=Share(places, 4),
         )
         batch.log_probs = batch.sampling_log_probs * 2
+        batch.credited = batch.mask
         return batch
 
     first, second = rollout([0, 1]), rollout([2, 3])
@@ -279,7 +280,11 @@ def test_rollouts_of_processes_are_joined_in_order(
     assert both.log_probs.shape == (8, width)
     assert torch.equal(both.log_probs[4:, : second.log_probs.shape[1]], second.log_probs)
     assert not both.log_probs[:4, first.log_probs.shape[1] :].any()
+    assert both.credited is not None and torch.equal(both.credited, both.mask)
     assert RolloutBatch.joined([first]) is first
+    second.credited = None
+    with pytest.raises(AssertionError, match="credited"):
+        RolloutBatch.joined([first, second])
 
 
 class CountingReward:
