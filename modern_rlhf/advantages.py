@@ -18,7 +18,6 @@ from torch import Tensor
 
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.ops.masking import assert_same_shape, fill_padding, real_positions, whiten
-from modern_rlhf.ops.moments import clip
 
 EosRule = Literal["replace", "subtract", "none"]
 GroupKind = Literal["grpo", "dr_grpo", "dapo"]
@@ -63,7 +62,6 @@ def token_rewards(
     ref_log_probs: Tensor,
     mask: Tensor,
     kl_coefficient: float,
-    score_clip: float | None = None,
     valid: Tensor | None = None,
 ) -> Tensor:
     """Rewards per token: the KL penalty everywhere, the score on the last action (D14).
@@ -77,7 +75,6 @@ def token_rewards(
         ref_log_probs: (B, R) of the reference.
         mask: (B, R), the sampled tokens. A row without any gets no score: there was no action.
         kl_coefficient: beta, reward per nat.
-        score_clip: cut the score to +-this first.
         valid: (B,), False for unscorable samples, whose row is 0.
 
     Returns:
@@ -90,8 +87,6 @@ def token_rewards(
     if valid is not None:
         real = scorable_mask(real, valid)
         scores = fill_padding(scores, valid)
-    if score_clip is not None:
-        scores = clip(scores, score_clip)
     rewards = fill_padding(-kl_coefficient * (log_probs - ref_log_probs).detach(), real)
     positions = torch.arange(real.shape[1], device=real.device)
     last = real & (positions == (real * positions).amax(1, keepdim=True))
@@ -144,10 +139,9 @@ def whiten_advantages(
     mask: Tensor,
     *,
     unbiased: bool,
-    moments: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Advantages with mean 0 and variance 1 over the real tokens (D15), (B, R), 0 at padding."""
-    return whiten(advantages, mask, center=True, unbiased=unbiased, moments=moments)
+    return whiten(advantages, mask, center=True, unbiased=unbiased)
 
 
 def leave_one_out(scores: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -82,8 +82,7 @@ class CheckpointStore:
         folder: where `checkpoint-<step>/` folders live; made at the first save.
         keep_last: how many of the newest stay, at least 2: with one alone, damage to it ends the
         run.
-        keep_best: also keep the one with the best metric (the earlier one of two equals).
-        greater_is_better: how metrics compare.
+        keep_best: also keep the one with the greatest metric (the earlier one of two equals).
 
     Raises:
         ConfigError: `keep_last` is below 2.
@@ -95,7 +94,6 @@ class CheckpointStore:
         *,
         keep_last: int = 2,
         keep_best: bool = True,
-        greater_is_better: bool = True,
     ) -> None:
         if keep_last < 2:
             raise ConfigError(
@@ -105,7 +103,6 @@ class CheckpointStore:
         self.folder = Path(folder)
         self.keep_last = keep_last
         self.keep_best = keep_best
-        self.greater_is_better = greater_is_better
         self._damaged: set[Path] = set()
 
     # --- writing ----------------------------------------------------------------------------------
@@ -252,7 +249,7 @@ class CheckpointStore:
         return self._first_good(list(reversed(self.steps())), expected, self._missing_latest())
 
     def best(self, expected: Mapping[str, Any] | None = None) -> LoadedCheckpoint | None:
-        """The verified checkpoint with the best metric; None when none has a metric."""
+        """The verified checkpoint with the greatest metric; None when none has a metric."""
         self._recover()
         return self._first_good(self._ranked(self.steps()), expected, [])
 
@@ -317,7 +314,7 @@ class CheckpointStore:
             with suppress(CheckpointError):
                 metric = read_manifest(self.path(step))["metric"]
                 if metric is not None:
-                    scored.append((-metric if self.greater_is_better else metric, step))
+                    scored.append((-metric, step))
         return [step for _, step in sorted(scored)]
 
 

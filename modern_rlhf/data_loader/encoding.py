@@ -13,13 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from modern_rlhf.data_loader.batches import (
-    PromptBatch,
-    TrainBatch,
-    collate_examples,
-    collate_prompts,
-    token_budget_batches,
-)
 from modern_rlhf.data_loader.template import (
     Segment,
     Style,
@@ -29,20 +22,6 @@ from modern_rlhf.data_loader.template import (
 )
 from modern_rlhf.errors import ConfigError, DataError, ModelError
 from modern_rlhf.records import Demonstration, Message
-
-__all__ = [
-    "Encoded",
-    "EncodedExample",
-    "EncodedPrompts",
-    "PromptBatch",
-    "TrainBatch",
-    "collate_examples",
-    "collate_prompts",
-    "encode_demonstrations",
-    "encode_prompts",
-    "pad_id_of",
-    "token_budget_batches",
-]
 
 LongPrompt = Literal["skip", "truncate_left"]
 

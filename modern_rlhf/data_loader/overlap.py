@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from modern_rlhf.errors import ConfigError
@@ -118,25 +118,3 @@ class OverlapIndex:
             if score >= self.threshold and index not in exact:
                 found.append(Overlap(train_index, index, "near", score))
         return found
-
-
-def find_overlap(
-    train_texts: Iterable[str],
-    eval_texts: Sequence[str],
-    *,
-    threshold: float = THRESHOLD,
-    n: int = NGRAM,
-) -> list[Overlap]:
-    """Every pair of a training and an evaluation text that are the same or nearly so.
-
-    Args:
-        train_texts: any iterable; consumed once, never held.
-        eval_texts: the texts to be protected.
-
-    Returns:
-        `(train_index, eval_index, kind, score)` tuples in order of `train_index`.
-    """
-    index = OverlapIndex(eval_texts, threshold=threshold, n=n)
-    return [
-        match for position, text in enumerate(train_texts) for match in index.match(position, text)
-    ]

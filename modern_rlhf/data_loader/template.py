@@ -72,21 +72,6 @@ def render_prompt(
     return "".join(segment.text for segment in _plain_segments(tokenizer, messages))
 
 
-def render_example(
-    tokenizer: Any,
-    demonstration: Demonstration,
-    *,
-    style: Style = "auto",
-    system: str | None = None,
-) -> list[tuple[str, bool]]:
-    """A demonstration as (text, trained) segments: loss on the assistant's turns only.
-
-    The final end token is not part of the text: `encoding` appends it as an id.
-    """
-    segments = render_segments(tokenizer, demonstration, style=style, system=system)
-    return [(segment.text, segment.trained) for segment in segments]
-
-
 def render_segments(
     tokenizer: Any,
     demonstration: Demonstration,
@@ -94,7 +79,10 @@ def render_segments(
     style: Style = "auto",
     system: str | None = None,
 ) -> list[Segment]:
-    """As `render_example`, telling apart markup and the texts of people."""
+    """A demonstration in segments: loss on the assistant's turns only.
+
+    The final end token is not part of the text: `encoding` appends it as an id.
+    """
     messages = _with_system(demonstration.messages or demonstration.prompt, system)
     if not demonstration.messages:
         messages = [*messages, Message("assistant", demonstration.response)]

@@ -78,7 +78,6 @@ def whiten(
     *,
     center: bool,
     unbiased: bool,
-    moments: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Divide by the real positions' standard deviation; subtract their mean if `center` (D15).
 
@@ -89,13 +88,8 @@ def whiten(
         mask: same shape; padding of the result is 0.
         center: whether the mean is removed.
         unbiased: which variance (D16).
-        moments: `(mean, variance)` scalars to use instead of this tensor's own; a run on several
-            processes gives the global ones.
     """
-    mean, variance = moments or (
-        masked_mean(values, mask),
-        masked_var(values, mask, unbiased=unbiased),
-    )
+    mean, variance = masked_mean(values, mask), masked_var(values, mask, unbiased=unbiased)
     whitened = fill_padding(values - mean, mask) * torch.rsqrt(variance + VARIANCE_FLOOR)
     return fill_padding(whitened if center else whitened + mean, mask)
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from modern_rlhf.errors import CheckpointError, TrainingError
-from modern_rlhf.ops.masking import assert_same_shape, real_positions
 
 
 class RunningMoments:
@@ -40,15 +39,13 @@ class RunningMoments:
             return 1.0
         return math.sqrt(self.m2 / degrees)
 
-    def update(self, values: Tensor, mask: Tensor | None = None) -> None:
-        """Take in `values` of any shape; where `mask` is 0 they are left out.
+    def update(self, values: Tensor) -> None:
+        """Take in `values` of any shape.
 
         Raises:
             TrainingError: a value is NaN or infinite, which would spoil the moments for good.
         """
-        assert_same_shape(values=values, mask=mask)
-        flat = values.detach().to(device="cpu", dtype=torch.float64)
-        flat = flat.flatten() if mask is None else flat[real_positions(mask).cpu()]
+        flat = values.detach().to(device="cpu", dtype=torch.float64).flatten()
         if flat.numel() == 0:
             return
         if not bool(torch.isfinite(flat).all()):
@@ -67,10 +64,6 @@ class RunningMoments:
         self.mean += delta * count / total
         self.m2 += m2 + delta * delta * self.count * count / total
         self.count = total
-
-    def normalise(self, values: Tensor, *, center: bool) -> Tensor:
-        """`values / std`, after subtracting the mean if `center`; same shape and dtype."""
-        return (values - self.mean if center else values) / self.std
 
     def state_dict(self) -> dict[str, float | int]:
         """`{"count", "mean", "m2"}`."""

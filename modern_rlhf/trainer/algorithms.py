@@ -24,6 +24,7 @@ from modern_rlhf.advantages import (
 )
 from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.losses.policy import clipped_surrogate, kl_penalty, reinforce
+from modern_rlhf.ops.kl import AdaptiveKLController, FixedKLController
 from modern_rlhf.ops.masking import masked_sum, whiten
 from modern_rlhf.trainer.pairs import best_and_worst
 
@@ -186,6 +187,15 @@ def pair_signs(inputs: AdvantageInputs) -> Advantages:
 
 def _broadcast(per_sequence: Tensor, mask: Tensor) -> Tensor:
     return per_sequence[:, None] * mask.to(per_sequence.dtype)
+
+
+def kl_controller(training: TrainingConfig) -> FixedKLController | AdaptiveKLController:
+    """What says the KL coefficient of each rollout (D20)."""
+    if not training.ppo_adaptive_kl:
+        return FixedKLController(training.ppo_kl_penalty)
+    return AdaptiveKLController(
+        training.ppo_kl_penalty, target=training.ppo_target_kl, horizon=training.ppo_kl_horizon
+    )
 
 
 def clipped_policy_loss(inputs: PolicyLossInputs) -> tuple[Tensor, Metrics]:

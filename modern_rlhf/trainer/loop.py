@@ -88,6 +88,18 @@ def micro_batches(
     return [[rows[index] for index in group] for group in groups]
 
 
+def even_runs(order: list[int], parts: int) -> list[list[int]]:
+    """`order` in at most `parts` runs whose sizes differ by at most one."""
+    size, rest = divmod(len(order), parts)
+    runs, start = [], 0
+    for index in range(parts):
+        end = start + size + (index < rest)
+        if end > start:
+            runs.append(order[start:end])
+        start = end
+    return runs
+
+
 class MetricSums:
     """Adds up metrics that micro-batches report already divided by the global denominator."""
 

@@ -26,13 +26,13 @@ from modern_rlhf.advantages import missing_eos
 from modern_rlhf.config.training import TrainingConfig, check_training
 from modern_rlhf.errors import ConfigError, TrainingError
 from modern_rlhf.losses.value import explained_variance
-from modern_rlhf.ops.kl import AdaptiveKLController, FixedKLController, kl_estimate
+from modern_rlhf.ops.kl import kl_estimate
 from modern_rlhf.ops.masking import masked_mean, masked_sum
 from modern_rlhf.ops.moments import RunningMoments, clip
 from modern_rlhf.rollout.collect import collect
 from modern_rlhf.rollout.credit import executed_tokens
 from modern_rlhf.rollout.types import RolloutBatch, Share
-from modern_rlhf.trainer.algorithms import ALGORITHMS, AdvantageInputs, Advantages
+from modern_rlhf.trainer.algorithms import ALGORITHMS, AdvantageInputs, Advantages, kl_controller
 from modern_rlhf.trainer.imitation import BestAnswers
 from modern_rlhf.trainer.inputs import adapters_off
 from modern_rlhf.trainer.keeper import Keeper
@@ -104,15 +104,7 @@ class OnlineLoop:
 
         if parts.reference is not None:
             parts.reference.to(runtime.device).eval().requires_grad_(False)
-        self.kl_controller: FixedKLController | AdaptiveKLController = (
-            AdaptiveKLController(
-                training.ppo_kl_penalty,
-                target=training.ppo_target_kl,
-                horizon=training.ppo_kl_horizon,
-            )
-            if training.ppo_adaptive_kl
-            else FixedKLController(training.ppo_kl_penalty)
-        )
+        self.kl_controller = kl_controller(training)
         self.moments = RunningMoments()
         self.baseline: float | None = None
         self.keeper = Keeper(
@@ -291,7 +283,7 @@ class OnlineLoop:
         )
         if training.ppo_normalize_scores:
             self.moments.update(scores[batch.valid])
-            scores = scores / max(float(self.moments.std), 1e-6)
+            scores = scores / max(self.moments.std, 1e-6)
         return clip(scores, training.ppo_score_clip) * batch.valid
 
     def advantages(self, batch: RolloutBatch) -> tuple[Advantages, Tensor]:

@@ -113,10 +113,6 @@ class Runtime:
     def compute_dtype(self) -> torch.dtype:
         return DTYPES[self.dtype]
 
-    @property
-    def is_main(self) -> bool:
-        return self.processes.is_main
-
     def autocast(self) -> Any:
         """Forward passes run in the compute dtype; float32 needs no context."""
         if self.dtype == "fp32":

@@ -31,6 +31,7 @@ from modern_rlhf.trainer.loop import (
     EpochSampler,
     MetricSums,
     check_finite,
+    even_runs,
     make_optimizer,
     micro_batches,
 )
@@ -165,7 +166,7 @@ class Updater:
         prompts = torch.randperm(episodes // group, generator=self.generator).tolist()
         return [
             [prompt * group + sample for prompt in part for sample in range(group)]
-            for part in _split(prompts, self.training.ppo_mini_batches)
+            for part in even_runs(prompts, self.training.ppo_mini_batches)
         ]
 
     def _value_only(self, step: int) -> bool:
@@ -338,15 +339,3 @@ class Updater:
     def sequences(self, batch: RolloutBatch, rows: Sequence[int]) -> Any:
         pad_id = pad_id_of(self.parts.tokenizer)
         return batch.sequences(rows, pad_id=pad_id).to(self.runtime.device)
-
-
-def _split(order: list[int], parts: int) -> list[list[int]]:
-    """`order` in at most `parts` runs whose sizes differ by at most one."""
-    size, rest = divmod(len(order), parts)
-    runs, start = [], 0
-    for index in range(parts):
-        end = start + size + (index < rest)
-        if end > start:
-            runs.append(order[start:end])
-        start = end
-    return runs

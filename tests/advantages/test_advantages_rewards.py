@@ -69,18 +69,6 @@ def test_the_score_sits_on_the_last_real_token_wherever_the_padding_is() -> None
     assert_close(rewards, expected, tolerance=EXACT)
 
 
-def test_the_score_is_clipped_and_the_kl_is_not() -> None:
-    rewards = token_rewards(
-        scores=torch.tensor([50.0]),
-        log_probs=torch.tensor([[0.0, 30.0]]),
-        ref_log_probs=torch.tensor([[0.0, 0.0]]),
-        mask=torch.ones(1, 2),
-        kl_coefficient=1.0,
-        score_clip=10.0,
-    )
-    assert_close(rewards, [[0.0, -30.0 + 10.0]], tolerance=EXACT)
-
-
 def test_unscorable_rows_and_garbage_padding_give_zero() -> None:
     mask = right_padded([2, 2], 3)
     policy = randn(2, 3, seed=0).masked_fill(~mask, NAN)

@@ -1,24 +1,18 @@
-"""Templates, ids and batches: what carries loss, what is cut, what is padded."""
+"""Templates, ids and batches: what carries loss, what is cut, what shares a batch."""
 
 from __future__ import annotations
 
-import random
-
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modern_rlhf.data_loader.batches import token_budget_batches
 from modern_rlhf.data_loader.encoding import (
     EncodedExample,
-    collate_examples,
-    collate_prompts,
     encode_demonstrations,
     encode_prompts,
-    pad_id_of,
-    token_budget_batches,
 )
-from modern_rlhf.data_loader.template import render_example, render_prompt
+from modern_rlhf.data_loader.template import render_prompt, render_segments
 from modern_rlhf.errors import ConfigError, DataError, ModelError
 from modern_rlhf.records import Demonstration, Message
 
@@ -41,6 +35,11 @@ def encode_one(tokenizer, demonstration, **options) -> EncodedExample:
     return example
 
 
+def segments_of(tokenizer, demonstration, **options) -> list[tuple[str, bool]]:
+    found = render_segments(tokenizer, demonstration, **options)
+    return [(segment.text, segment.trained) for segment in found]
+
+
 def trained_text(tokenizer, example: EncodedExample) -> str:
     ids = [i for i, m in zip(example.input_ids, example.loss_mask, strict=True) if m]
     return tokenizer.decode(ids, skip_special_tokens=False)
@@ -49,7 +48,7 @@ def trained_text(tokenizer, example: EncodedExample) -> str:
 def test_the_plain_template(make_tokenizer):
     tokenizer = make_tokenizer()
     assert render_prompt(tokenizer, "  say hi \n") == '"""say hi"""\n'
-    assert render_example(tokenizer, DEMO) == [('"""say hi"""\n', False), ("print('hi')", True)]
+    assert segments_of(tokenizer, DEMO) == [('"""say hi"""\n', False), ("print('hi')", True)]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ def test_a_prompt_with_a_docstring_is_code_already(make_tokenizer, prompt, rende
 
 
 def test_the_plain_template_of_a_conversation(make_tokenizer):
-    segments = render_example(make_tokenizer(), TALK, system="Be brief.")
+    segments = segments_of(make_tokenizer(), TALK, system="Be brief.")
     assert segments == [
         ("Be brief.\n\n", False),
         ('"""say hi"""\n', False),
@@ -105,7 +104,7 @@ def test_chat_segments_join_to_what_the_template_writes(make_tokenizer, demonstr
     whole = tokenizer.apply_chat_template(
         [{"role": t.role, "content": t.content} for t in turns], tokenize=False
     )
-    segments = render_example(tokenizer, demonstration)
+    segments = segments_of(tokenizer, demonstration)
     assert "".join(text for text, _ in segments) == whole.rstrip()
 
 
@@ -115,18 +114,6 @@ def test_loss_is_on_every_answer_and_its_end_token_only(make_tokenizer):
         assert trained_text(tokenizer, encode_one(tokenizer, DEMO)) == "print('hi')<|im_end|>"
         both = "print('hi')<|im_end|>print('bye')<|im_end|>"
         assert trained_text(tokenizer, encode_one(tokenizer, TALK)) == both
-
-
-def test_the_end_token_has_loss_though_it_equals_the_padding(make_tokenizer):
-    tokenizer = make_tokenizer()
-    assert tokenizer.pad_token_id == tokenizer.eos_token_id
-    short, long = (encode_one(tokenizer, Demonstration("p", "x" * n)) for n in (2, 5))
-    batch = collate_examples([short, long], pad_id=pad_id_of(tokenizer))
-    # `"""p"""` and a line break are 8 bytes, then 2 (5) answer bytes and the end token.
-    assert batch.lengths.tolist() == [11, 14]
-    assert batch.loss_mask[0].tolist() == [0] * 8 + [1] * 3 + [0] * 3
-    assert batch.attention_mask[0].tolist() == [1] * 11 + [0] * 3
-    assert batch.input_ids[0, 10] == batch.input_ids[0, 11] == tokenizer.eos_token_id
 
 
 def test_a_template_that_ends_with_the_end_token_gets_no_second_one(make_tokenizer):
@@ -252,7 +239,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(make_tokenizer):
         "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
     )
     with pytest.raises(ModelError, match="rewrites earlier turns"):
-        render_example(tokenizer, TALK)
+        segments_of(tokenizer, TALK)
 
 
 def test_a_template_that_refuses_the_turns_is_one_line(make_tokenizer):
@@ -262,17 +249,10 @@ def test_a_template_that_refuses_the_turns_is_one_line(make_tokenizer):
         render_prompt(tokenizer, "p")
 
 
-def test_prompts_are_padded_on_the_left():
-    batch = collate_prompts([[5, 6, 7], [8]], pad_id=0)
-    assert batch.input_ids.tolist() == [[5, 6, 7], [0, 0, 8]]
-    assert batch.attention_mask.tolist() == [[1, 1, 1], [0, 0, 1]]
-    assert batch.lengths.tolist() == [3, 1]
-
-
-@given(st.lists(st.integers(1, 60), max_size=50), st.integers(20, 200), st.integers(0, 5))
+@given(st.lists(st.integers(1, 60), max_size=50), st.integers(20, 200))
 @settings(deadline=None, max_examples=100)
-def test_batches_keep_to_the_budget_and_hold_every_row_once(lengths, budget, seed):
-    batches = token_budget_batches(lengths, max_tokens=budget, seed_generator=random.Random(seed))
+def test_batches_keep_to_the_budget_and_hold_every_row_once(lengths, budget):
+    batches = token_budget_batches(lengths, max_tokens=budget)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         longest = max(lengths[i] for i in batch)
@@ -281,22 +261,10 @@ def test_batches_keep_to_the_budget_and_hold_every_row_once(lengths, budget, see
 
 def test_batches_follow_real_tokens():
     lengths = [10, 90] * 50
-    batches = token_budget_batches(lengths, max_tokens=900, seed_generator=None)
+    batches = token_budget_batches(lengths, max_tokens=900)
     padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)
     # 5 batches of 10 long rows, then one of 50 short ones (500 tokens): no padding at all.
     assert len(batches) == 6 and padded == sum(lengths)
-
-
-def test_batches_depend_on_the_generator_only():
-    lengths = [random.Random(0).randint(1, 9) for _ in range(40)]
-
-    def draw(seed):
-        generator = torch.Generator().manual_seed(seed)
-        return token_budget_batches(lengths, max_tokens=30, seed_generator=generator)
-
-    assert draw(1) == draw(1) != draw(2)
-    fixed = token_budget_batches(lengths, max_tokens=30)
-    assert fixed == token_budget_batches(lengths, max_tokens=30)
 
 
 def test_a_budget_below_one_token_is_refused():

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from modern_rlhf.data_loader.overlap import (
     OverlapIndex,
-    find_overlap,
     ngram_containment,
     normalise,
 )
@@ -120,7 +119,8 @@ def test_the_index_agrees_with_a_double_loop(train, evaluation, threshold):
                 expected.add((i, j, "exact", 1.0))
             elif ngram_containment(b, a, n=3) >= threshold and len(b.split()) >= 3:
                 expected.add((i, j, "near", ngram_containment(b, a, n=3)))
-    found = find_overlap(iter(train), evaluation, threshold=threshold, n=3)
+    index = OverlapIndex(evaluation, threshold=threshold, n=3)
+    found = [match for position, text in enumerate(train) for match in index.match(position, text)]
     assert set(map(tuple, found)) == expected and len(found) == len(expected)
 
 
@@ -140,7 +140,7 @@ def test_a_stream_of_train_texts_is_fast():
 
 def test_a_bad_threshold_is_refused():
     with pytest.raises(ConfigError, match=r"in \(0, 1\]"):
-        find_overlap([], [], threshold=0)
+        OverlapIndex([], threshold=0)
 
 
 def test_remove_overlap_counts_each_kind_and_keeps_the_rest():

@@ -208,7 +208,7 @@ def test_reinforce_reaches_the_tilted_policy() -> None:
 
 
 def ppo_advantages(log_policy: Tensor, value: Tensor, *, whiten: bool) -> tuple[Tensor, Tensor]:
-    """(4, 1) advantages and returns of the four actions, whitened under the policy's own moments."""
+    """(4, 1) advantages and returns of the four actions, each standing for one sample."""
     mask = torch.ones(4, 1)
     advantages, returns = gae(
         rewards=token_rewards(
@@ -224,10 +224,7 @@ def ppo_advantages(log_policy: Tensor, value: Tensor, *, whiten: bool) -> tuple[
         lam=0.95,
     )
     if whiten:
-        chances = log_policy.exp()[:, None]
-        mean = (chances * advantages).sum()
-        moments = mean, (chances * (advantages - mean) ** 2).sum()
-        advantages = whiten_advantages(advantages, mask, unbiased=False, moments=moments)
+        advantages = whiten_advantages(advantages, mask, unbiased=False)
     return advantages, returns
 
 
@@ -272,7 +269,8 @@ def test_ppo_reaches_the_tilted_policy_and_knows_its_value() -> None:
 
 
 def test_whitening_changes_the_length_of_the_gradient_and_not_its_direction() -> None:
-    parameters = torch.cat([torch.tensor([0.3, -0.2, 0.1, 0.4]), torch.tensor([0.7])]).double()
+    # A uniform policy: each action is as frequent in the policy as it is among the samples.
+    parameters = torch.tensor([0.3, 0.3, 0.3, 0.3, 0.7]).double()
     plain = gradients(ppo, parameters)[0][:4]
     white = gradients(lambda p: ppo(p, whiten=True), parameters)[0][:4]
     old = parameters[:4].log_softmax(-1)

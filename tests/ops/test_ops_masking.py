@@ -56,13 +56,6 @@ def test_whiten_with_centring_has_mean_zero_and_variance_one() -> None:
         assert_close(white[~mask], torch.zeros(12), tolerance=EXACT)
 
 
-def test_whiten_takes_global_moments() -> None:
-    values, mask = randn(3, 4, seed=1), right_padded([4, 2, 3], 4)
-    moments = (torch.tensor(0.5), torch.tensor(4.0 - 1e-8))
-    white = whiten(values, mask, center=True, unbiased=False, moments=moments)
-    assert_close(white, torch.where(mask, (values - 0.5) / 2.0, 0.0), tolerance=1e-8)
-
-
 def test_variance_conventions() -> None:
     # 1, 2, 6: mean 3, squares 4 + 1 + 9 = 14
     values, mask = torch.tensor([[1.0, 2.0, 6.0, 99.0]]), right_padded([3], 4)

@@ -36,14 +36,6 @@ def test_batches_merge_to_the_moments_of_all_values(
         assert_close(moments.std, expected, tolerance=1e-8)
 
 
-def test_a_mask_leaves_values_out() -> None:
-    moments = RunningMoments(unbiased=False)
-    moments.update(torch.tensor([1.0, float("nan"), 3.0]), torch.tensor([True, False, True]))
-    assert (moments.count, moments.mean, moments.std) == (2, 2.0, 1.0)
-    moments.update(torch.tensor([float("nan")]), torch.tensor([0.0]))
-    assert moments.count == 2
-
-
 def test_the_first_value_is_not_scaled() -> None:
     moments = RunningMoments()
     assert moments.std == 1.0
@@ -51,14 +43,6 @@ def test_the_first_value_is_not_scaled() -> None:
     assert moments.std == 1.0
     moments.update(torch.tensor([5.0, 5.0]))
     assert moments.std == 1.0  # equal values: dividing by 0 helps nobody
-
-
-def test_normalise_scales_and_centres_by_name() -> None:
-    moments = RunningMoments(unbiased=False)
-    moments.update(torch.tensor([2.0, 6.0]))  # mean 4, std 2
-    values = torch.tensor([8.0])
-    assert_close(moments.normalise(values, center=True), [2.0], tolerance=EXACT)
-    assert_close(moments.normalise(values, center=False), [4.0], tolerance=EXACT)
 
 
 def test_state_survives_json_to_the_bit() -> None:

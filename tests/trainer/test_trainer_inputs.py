@@ -15,6 +15,7 @@ from modern_rlhf.errors import DataError
 from modern_rlhf.models.forward import Policy, make_sequences
 from modern_rlhf.pipeline.function_style import create_trainer
 from modern_rlhf.trainer.kto import KTOTrainer
+from modern_rlhf.trainer.sft import SFTTrainer
 
 PLAIN = ModelConfig(prompt_style="plain")
 ROWS = {
@@ -64,6 +65,26 @@ def test_a_dataset_a_list_and_a_tokenizer_without_padding_train_the_same(
     assert torch.equal(first, second)
     assert byte_tokenizer.pad_token is None  # D37
     assert not torch.equal(first, flat(tiny_llama()))
+
+
+def test_the_end_token_has_loss_though_it_equals_the_padding(
+    tiny_llama: Callable[..., Any], byte_tokenizer: Any
+) -> None:
+    # D7: two padded rows have the loss of each alone, unpadded, over the answer and its end token.
+    byte_tokenizer.pad_token = byte_tokenizer.eos_token
+    lm, answers = tiny_llama(), ("xy", "xxxxx")
+    rows = [{"prompt": "p", "response": answer} for answer in answers]
+    trainer = SFTTrainer(
+        lm, byte_tokenizer, train_data=rows, config=TrainingConfig(), model_config=PLAIN
+    )
+    found = trainer.accumulate(trainer.encoded.examples)["loss"]
+    prompt, total, tokens = list(b'"""p"""\n'), 0.0, 0
+    for text in answers:
+        answer = [*text.encode(), byte_tokenizer.eos_token_id]
+        logits = lm(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+        total -= float(logits.detach().log_softmax(-1)[range(len(answer)), answer].sum())
+        tokens += len(answer)
+    assert found == pytest.approx(total / tokens, rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -207,7 +207,7 @@ def test_the_rate_changes_once_a_rollout_and_ends_near_zero(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # D22, D6, D21: two inner epochs of two mini-batches share the rate of their rollout.
-    trainer = build(rlhf_epochs=2, ppo_epochs=2, ppo_mini_batches=2, adam_epsilon=1e-5)
+    trainer = build(rlhf_epochs=2, ppo_epochs=2, ppo_mini_batches=2)
     optimizer, rates = trainer.loop.updater.optimizer, []
     step = optimizer.step
     monkeypatch.setattr(
@@ -215,7 +215,7 @@ def test_the_rate_changes_once_a_rollout_and_ends_near_zero(
     )
     trainer.train()
     assert rates == [pytest.approx(1e-2)] * 4 + [pytest.approx(5e-3)] * 4
-    assert {group["eps"] for group in optimizer.param_groups} == {TrainingConfig().adam_epsilon}
+    assert {group["eps"] for group in optimizer.param_groups} == {1e-5}
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
