@@ -37,7 +37,7 @@ def continue_sft(
 ) -> PolicyEvaluation:
     """SFT alone for `ratio` times its epochs: same data, the SFT peak rate, decayed to 0 again."""
     config = workspace.config
-    source = stages.policy_source(workspace)
+    source = stages.sft_or_base(workspace.artifacts, workspace.config)
     epochs = max(1.0, config.training.sft_epochs * ratio)
     lm, tokenizer = load_causal_lm(source), load_tokenizer(source)
     began = time.monotonic()

@@ -138,12 +138,14 @@ class ModernRLHFConfig:
                 raise ConfigError(f"{name} = {value!r} has the wrong type: expected list of str")
         check_training(self.training)
         check_reward(self.reward)
-        weights = {k: v for k, v in vars(self.reward).items() if k.endswith("_weight")}
-        composite = sum(v for k, v in weights.items() if k != "human_feedback_weight")
-        if composite <= 0:
+        parts = ["syntax_reward_weight", "execution_reward_weight", "semantic_reward_weight"]
+        if self.has_learned_reward:
+            parts.append("human_preference_weight")
+        if not any(getattr(self.reward, name) > 0 for name in parts):
             raise ConfigError(
-                "all four composite reward weights are 0, so there is nothing to learn from; give one of "
-                "reward.{syntax,execution,semantic}_reward_weight, human_preference_weight a positive value"
+                f"{', '.join('reward.' + name for name in parts)} are all 0, so there is nothing to learn "
+                "from; give one a positive value"
+                + ("" if self.has_learned_reward else f" ({self.why_no_learned_reward})")
             )
         for rater, weight in self.data.rater_weights.items():
             if not 0 <= weight < math.inf:
@@ -153,6 +155,33 @@ class ModernRLHFConfig:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", device := self.hardware.device):
             raise ConfigError(f"hardware.device = {device!r} is not auto, cpu, cuda, cuda:N or mps")
         return self
+
+    @property
+    def trains_reward_model(self) -> bool:
+        """Whether the run has a reward stage, which makes or takes a reward model."""
+        return self.training.use_multi_stage and self.reward.use_custom_reward
+
+    @property
+    def has_learned_reward(self) -> bool:
+        """Whether RLHF's reward has a learned part: of the reward stage, or of a saved model."""
+        return self.reward.use_custom_reward and (
+            self.training.use_multi_stage or not self.reward.custom_reward_pretrain
+        )
+
+    @property
+    def reward_model_source(self) -> str:
+        """The backbone that the reward model is made on, or the saved one that is taken."""
+        return self.reward.custom_reward_backbone or self.model.reward_model_name
+
+    @property
+    def why_no_learned_reward(self) -> str:
+        """The field that leaves the learned part out, for a person to read."""
+        if not self.reward.use_custom_reward:
+            return "reward.use_custom_reward=false, so human_preference_weight counts for nothing"
+        return (
+            "training.use_multi_stage=false trains no reward model, so human_preference_weight counts "
+            "for nothing; a saved one is taken with reward.custom_reward_pretrain=false"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionaries, as JSON and YAML take them."""

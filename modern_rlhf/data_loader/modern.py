@@ -69,7 +69,9 @@ class ModernDataLoader:
     def load_prompts(self) -> list[DataSample]:
         """The prompts to sample from: `data.prompts_path`, else the training data's."""
         path = self._data.prompts_path or self._train_path()
-        loaded = load_prompts(self._named(path), max_rows=self._data.max_prompts)
+        loaded = load_prompts(
+            self._named(path), max_rows=self._data.max_prompts, min_prob=self._data.min_prob
+        )
         self.reports["prompts"] = loaded.report
         return [sample_of_prompt(item) for item in loaded.items]
 
@@ -77,7 +79,9 @@ class ModernDataLoader:
         """Every rated answer of `data.human_feedback_path`, its rating on the 1-5 scale."""
         if not self._data.human_feedback_path:
             raise DataError("no human feedback: set data.human_feedback_path to a file or folder")
-        feedback = load_feedback(self._data.human_feedback_path)
+        feedback = load_feedback(
+            self._data.human_feedback_path, rater_weights=self._data.rater_weights
+        )
         self.reports["feedback"] = feedback.report
         return [sample_of_rating(item) for item in feedback.ratings]
 

@@ -13,7 +13,7 @@ from typing import Any
 from modern_rlhf.data_loader import columns as cols
 from modern_rlhf.data_loader.formats import Row, Table
 from modern_rlhf.data_loader.sources import fitting_tables, source_name
-from modern_rlhf.feedback.store import is_feedback, load_feedback
+from modern_rlhf.feedback.store import FeedbackSet, is_feedback, load_feedback
 from modern_rlhf.records import LabelledAnswer, Message, PreferencePair
 from modern_rlhf.utils.load_report import Loaded, LoadReport, Tally, reading
 from modern_rlhf.utils.paths import at_home, resolve_path
@@ -30,12 +30,22 @@ _LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.
 
 
 def load_preferences(
-    path: str, *, columns: Mapping[str, str] | None = None, max_rows: int | None = None
+    path: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    max_rows: int | None = None,
+    rater_weights: Mapping[str, float] | None = None,
 ) -> Loaded[PreferencePair]:
     """Read preference pairs from a file, a folder, a hub id, or a folder of human feedback.
 
     The margin is the table's `margin`, else the gap of the two scores, else the size of `preference`,
     else 0; a negative gap (the source contradicts itself) counts as 0 and is noted.
+
+    Args:
+        columns: role -> column, where no known name fits.
+        max_rows: keep the first so many.
+        rater_weights: of human feedback, as for `load_feedback`; a rater who is not in it is passed
+            over, for the judgements may lie in several places.
 
     Raises:
         DataError: unreadable, no such columns, or no usable pair.
@@ -43,7 +53,7 @@ def load_preferences(
     cols.check_roles(columns, PAIR_ROLES)
     cols.check_cap(max_rows)
     if _is_feedback(path):
-        feedback = load_feedback(path)
+        feedback = _feedback(path, rater_weights)
         return _capped(feedback.pairs, feedback.report, max_rows, "preference pair")
     tally = Tally(path)
     items: list[PreferencePair] = []
@@ -64,11 +74,16 @@ def load_preferences(
 
 
 def load_labelled(
-    path: str, *, columns: Mapping[str, str] | None = None, max_rows: int | None = None
+    path: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    max_rows: int | None = None,
+    rater_weights: Mapping[str, float] | None = None,
 ) -> Loaded[LabelledAnswer]:
     """Read labelled answers (KTO) from a file, a folder, a hub id, or human feedback.
 
     A table of pairs gives two labelled answers a row: the chosen one true, the rejected one false.
+    Arguments: as for `load_preferences`.
 
     Raises:
         DataError: unreadable, no such columns, or no usable row.
@@ -76,7 +91,7 @@ def load_labelled(
     cols.check_roles(columns, LABEL_ROLES)
     cols.check_cap(max_rows)
     if _is_feedback(path):
-        feedback = load_feedback(path)
+        feedback = _feedback(path, rater_weights)
         return _capped(feedback.labelled, feedback.report, max_rows, "labelled answer")
     tally = Tally(path)
     items: list[LabelledAnswer] = []
@@ -96,6 +111,14 @@ def _is_feedback(path: str) -> bool:
     local = at_home(resolve_path(path))
     with reading(local):
         return local.exists() and is_feedback(local)
+
+
+def _feedback(path: str, weights: Mapping[str, float] | None) -> FeedbackSet:
+    """Human feedback, with the weights of those raters who are in it."""
+    found = load_feedback(path)
+    raters = {item.rater for item in (*found.ratings, *found.pairs)}
+    known = {name: weight for name, weight in (weights or {}).items() if name in raters}
+    return load_feedback(path, rater_weights=known) if known else found
 
 
 def _capped(items: list[Any], report: LoadReport, max_rows: int | None, what: str) -> Loaded[Any]:

@@ -19,12 +19,22 @@ from modern_rlhf.utils.load_report import Loaded, LoadReport, Tally
 
 
 def load_prompts(
-    path: str, *, columns: Mapping[str, str] | None = None, max_rows: int | None = None
+    path: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    max_rows: int | None = None,
+    min_prob: float | None = None,
 ) -> Loaded[Prompt]:
     """Read prompts from a file, a folder, a hub id, or `synthetic`.
 
     A task file gives prompts with task and reference, a demonstration file prompts with the answer as
     reference (a conversation up to its last answer becomes one prompt text), any other the prompts.
+
+    Args:
+        columns: role -> column, where no known name fits.
+        max_rows: keep the first so many.
+        min_prob: leave out rows whose `prob` (CoNaLa-mined) is lower; a table without that column
+            keeps all of its rows.
 
     Raises:
         DataError: unreadable, no prompt column, or no usable row.
@@ -36,7 +46,7 @@ def load_prompts(
         return Loaded(items, LoadReport(path, "builtin", len(items), len(items)))
     tally = Tally(path)
     items = []
-    for table, reader in fitting_tables(path, tally, lambda table: plan_prompts(table, columns)):
+    for table, reader in fitting_tables(path, tally, lambda t: plan_prompts(t, columns, min_prob)):
         # Of several files any may hold the tests of a prompt, so all are read before the cap.
         for item in reader(table, tally):
             items.append(item)
@@ -69,7 +79,7 @@ def prompt_of_task(task: Task) -> Prompt:
 
 
 def plan_prompts(
-    table: Table, given: Mapping[str, str] | None
+    table: Table, given: Mapping[str, str] | None, min_prob: float | None = None
 ) -> Callable[[Table, Tally], Iterator[Prompt]]:
     """The reader for the shape of `table`; kept rows are for the caller to count.
 
@@ -85,7 +95,8 @@ def plan_prompts(
         plan = tasks.plan_tasks(table)
         return lambda table, tally: map(prompt_of_task, tasks.read_tasks(table, plan, tally))
     if cols.find_column(table, "response", cols.RESPONSE, given) is not None:
-        read = plan_demonstrations(table, given)
+        rated = cols.find_column(table, "prob", ("prob",), given) is not None
+        read = plan_demonstrations(table, given, min_prob if rated else None)
         return lambda table, tally: (
             Prompt(item.prompt, reference=item.response, group_id=item.group_id)
             for item in read(table, tally)

@@ -16,7 +16,6 @@ from modern_rlhf.data_loader.encoding import (
     encode_demonstrations,
     encode_prompts,
 )
-from modern_rlhf.data_loader.preferences import load_labelled
 from modern_rlhf.errors import ConfigError, DataError, ModelError
 from modern_rlhf.models.loading import (
     check_weights,
@@ -27,8 +26,10 @@ from modern_rlhf.models.loading import (
 )
 from modern_rlhf.pipeline.data import RunData
 from modern_rlhf.pipeline.workspace import embedding_model
-from modern_rlhf.records import Demonstration, LabelledAnswer
+from modern_rlhf.records import Demonstration
 from modern_rlhf.reward_model.build import is_reward_model, saved_reward_model
+
+JUDGEMENTS = ("pairs", "ratings", "labels")
 
 
 def check_models(config: ModernRLHFConfig, *, reward: bool = True) -> None:
@@ -44,15 +45,16 @@ def check_models(config: ModernRLHFConfig, *, reward: bool = True) -> None:
         ModelError: naming the model, the field it comes from and the ways on.
     """
     names = {"model.base_model_name": config.model.base_model_name}
-    if reward and config.reward.use_custom_reward and config.training.use_multi_stage:
+    taken = config.has_learned_reward and not config.trains_reward_model
+    if taken or (reward and config.trains_reward_model):
         given = config.reward.custom_reward_backbone
         field = "reward.custom_reward_backbone" if given else "model.reward_model_name"
-        name = given or config.model.reward_model_name
+        name = config.reward_model_source
         if not config.reward.custom_reward_pretrain:
             saved_reward_model(name)
         elif not is_reward_model(name):
             names[field] = name
-        if config.data.use_model_for_synth_feedback:
+        if config.data.use_model_for_synth_feedback and not taken:
             names["data.synth_feedback_model_name"] = config.data.synth_feedback_model_name
     if config.reward.semantic_kind == "embedding":
         names["reward.semantic_model_name"] = embedding_model(config)
@@ -77,33 +79,24 @@ def check_judgements(
     Raises:
         DataError: there is none, or none of the kind; the message names the fields to set.
     """
-    multi, section = config.training.use_multi_stage, config.reward
-    trains = reward and multi and section.use_custom_reward and section.custom_reward_pretrain
+    trains = reward and config.trains_reward_model and config.reward.custom_reward_pretrain
+    gone = sum(found["removed"] for name, found in data.leaks.items() if name in JUDGEMENTS)
+    left_out = f" ({gone} that overlap the evaluation set were left out)" if gone else ""
     if trains and not (data.pairs or data.ratings or config.data.use_model_for_synth_feedback):
         raise DataError(
-            "the reward model has nothing to learn from: no preference pair and no rating; set "
-            "data.human_feedback_path or data.preferences_path, or reward.use_custom_reward=false"
+            f"the reward model has nothing to learn from: no preference pair and no rating{left_out}; "
+            "set data.human_feedback_path or data.preferences_path, or reward.use_custom_reward=false"
         )
     if algorithm == "dpo" and not config.training.dpo_online and not data.pairs:
         raise DataError(
-            "dpo needs preference pairs: set data.preferences_path or data.human_feedback_path"
+            f"dpo needs preference pairs{left_out}: set data.preferences_path or "
+            "data.human_feedback_path"
         )
-    if algorithm == "kto":
-        labelled_answers(config)
-
-
-def labelled_answers(config: ModernRLHFConfig) -> list[LabelledAnswer]:
-    """What KTO learns from.
-
-    Raises:
-        DataError: no path is set, or nothing usable is there.
-    """
-    path = config.data.preferences_path or config.data.human_feedback_path
-    if path is None:
+    if algorithm == "kto" and not data.labels:
         raise DataError(
-            "kto needs labelled answers: set data.preferences_path or data.human_feedback_path"
+            f"kto needs labelled answers{left_out}: set data.preferences_path or "
+            "data.human_feedback_path"
         )
-    return load_labelled(path).items
 
 
 def check_lengths(config: ModernRLHFConfig, data: RunData) -> EncodedPrompts:

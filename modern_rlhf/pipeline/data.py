@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,12 @@ from modern_rlhf.data_loader.evaluation_set import (
     is_conala_path,
     load_evaluation_set,
 )
-from modern_rlhf.data_loader.preferences import load_labelled, load_preferences
 from modern_rlhf.data_loader.prompts import load_prompts
-from modern_rlhf.data_loader.splits import remove_overlap, split_by_group
+from modern_rlhf.data_loader.splits import OverlapRemoval, remove_overlap, split_by_group
 from modern_rlhf.errors import DataError
-from modern_rlhf.feedback.store import load_feedback
-from modern_rlhf.records import Demonstration, PreferencePair, Prompt, Rating
-from modern_rlhf.utils.load_report import Loaded
+from modern_rlhf.pipeline.judgements import load_judgements
+from modern_rlhf.pipeline.settings import digest
+from modern_rlhf.records import Demonstration, LabelledAnswer, PreferencePair, Prompt, Rating
 
 
 @dataclass
@@ -37,8 +36,35 @@ class RunData:
     evaluation: EvaluationSet
     pairs: list[PreferencePair]
     ratings: list[Rating]
+    labels: list[LabelledAnswer] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     leaks: dict[str, Any] = field(default_factory=dict)
+
+
+def rows_line(run: RunData, config: ModernRLHFConfig, stage: str) -> str:
+    """The rows that `stage` (`sft`, `reward` or `rlhf`) learns from: how many, and a hash of them.
+
+    What a stage is made of is its rows and not their path: a file may be edited, a folder of ratings
+    grow. Where the rows came from, their tasks' marks and free columns are no part of it.
+    """
+    algorithm = config.training.rlhf_algorithm
+    used: dict[str, Sequence[Any]] = {"prompts": run.prompts}
+    if stage == "sft":
+        used = {"demonstrations": run.demonstrations}
+    elif stage == "reward":
+        used = {"pairs": run.pairs, "ratings": run.ratings}
+    elif algorithm == "kto":
+        used = {"labels": run.labels}
+    elif algorithm == "dpo" and not config.training.dpo_online:
+        used = {"pairs": run.pairs}
+    counts = ", ".join(f"{len(items)} {name}" for name, items in used.items())
+    return f"{counts} ({digest([_plain(item) for items in used.values() for item in items])})"
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, Prompt):
+        return [item.prompt, item.reference, item.task.tests if item.task is not None else None]
+    return {k: v for k, v in vars(item).items() if k not in ("metadata", "source")}
 
 
 def load_run_data(config: ModernRLHFConfig) -> RunData:
@@ -57,23 +83,13 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
         demonstrations = loaded.items
         lines.append(f"demonstrations: {loaded.report.line()}")
     prompts_path = data.prompts_path or data.train_data_path
-    found = load_prompts(prompts_path, max_rows=data.max_prompts)
+    found = load_prompts(prompts_path, max_rows=data.max_prompts, min_prob=data.min_prob)
     prompts = found.items
     lines.append(f"prompts: {found.report.line()}")
-    pairs: list[PreferencePair] = []
-    ratings: list[Rating] = []
-    algorithm = training.rlhf_algorithm
-    learns_from_pairs = algorithm == "dpo" and not training.dpo_online
-    if (config.reward.use_custom_reward and training.use_multi_stage) or learns_from_pairs:
-        if data.human_feedback_path is not None:
-            feedback = load_feedback(data.human_feedback_path, rater_weights=data.rater_weights)
-            pairs += feedback.pairs
-            ratings += feedback.ratings
-            lines.append(f"human feedback: {feedback.report.line()}")
-        if data.preferences_path is not None:
-            loaded_pairs = _preferences(data.preferences_path, labels_will_do=algorithm == "kto")
-            pairs += loaded_pairs.items
-            lines.append(f"preferences: {loaded_pairs.report.line()}")
+    judged = load_judgements(config)
+    lines += judged.lines
+    if config.reward.use_custom_reward and not config.has_learned_reward:
+        lines.append(f"reward: no learned part: {config.why_no_learned_reward}")
     if data.eval_data_path is not None:
         evaluation = load_evaluation_set(
             data.eval_data_path, max_items=config.evaluation.eval_samples, seed=training.seed
@@ -82,10 +98,17 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
     else:
         evaluation = _hold_out_evaluation(demonstrations, prompts, config, lines)
     leaks: dict[str, Any] = {}
-    for name, items in (("demonstrations", demonstrations), ("prompts", prompts)):
+    texts: dict[str, list[Any]] = {
+        "demonstrations": demonstrations,
+        "prompts": prompts,
+        "pairs": judged.pairs,
+        "ratings": judged.ratings,
+        "labels": judged.labels,
+    }
+    for name, items in texts.items():
         if not items:
             continue
-        checked = remove_overlap(
+        checked: OverlapRemoval[Any] = remove_overlap(
             items, evaluation.items, threshold=data.overlap_threshold, remove=data.remove_overlap
         )
         leaks[name] = {
@@ -95,7 +118,7 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
             "removed": len(items) - len(checked.kept),
         }
         lines.append(f"{name}: {checked.line()}")
-        if not checked.kept:
+        if not checked.kept and name in ("demonstrations", "prompts"):
             raise DataError(
                 f"all {len(items)} {name} overlap the evaluation set {evaluation.source}, so "
                 "nothing is left to train on; evaluate on other data, set data.eval_data_path=null "
@@ -116,19 +139,19 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
             )
         prompts = fresh
     return _split_validation(
-        RunData(demonstrations, prompts, evaluation, evaluation, pairs, ratings, lines, leaks),
+        RunData(
+            demonstrations,
+            prompts,
+            evaluation,
+            evaluation,
+            judged.pairs,
+            judged.ratings,
+            judged.labels,
+            lines,
+            leaks,
+        ),
         config,
     )
-
-
-def _preferences(path: str, *, labels_will_do: bool) -> Loaded[PreferencePair]:
-    """Pairs; none where the table holds labelled answers instead and something else learns from them."""
-    try:
-        return load_preferences(path)
-    except DataError:
-        if not labels_will_do:
-            raise
-    return Loaded([], load_labelled(path).report)
 
 
 def _group_key(

@@ -1,7 +1,7 @@
 """The RLHF stage on recorded preferences: DPO on pairs, KTO on labelled answers.
 
-The records are the ones the reward model would have learned from: pairs and ratings of the human
-feedback folder and the preference file.
+The records are those of the human feedback folder and of the preference file together, as
+`judgements` loads them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import time
 from typing import Any
 
 from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
-from modern_rlhf.pipeline.checks import labelled_answers
-from modern_rlhf.pipeline.stages import periodic, policy_source, stage_record
+from modern_rlhf.pipeline.settings import sft_or_base
+from modern_rlhf.pipeline.stages import periodic, stage_record
 from modern_rlhf.pipeline.workspace import Workspace
 from modern_rlhf.trainer.dpo import DPOTrainer
 from modern_rlhf.trainer.kto import KTOTrainer
@@ -23,7 +23,7 @@ def run_offline(workspace: Workspace) -> dict[str, Any]:
     config, began = workspace.config, time.monotonic()
     reset_peak_memory()
     algorithm = config.training.rlhf_algorithm
-    name = policy_source(workspace)
+    name = sft_or_base(workspace.artifacts, config)
     lm, tokenizer = load_causal_lm(name, device=workspace.device.device), load_tokenizer(name)
     options: dict[str, Any] = {
         "config": config.training,
@@ -35,7 +35,7 @@ def run_offline(workspace: Workspace) -> dict[str, Any]:
     if algorithm == "dpo":
         trainer = DPOTrainer(lm, tokenizer, train_data=workspace.data.pairs, **options)
     else:
-        trainer = KTOTrainer(lm, tokenizer, train_data=labelled_answers(config), **options)
+        trainer = KTOTrainer(lm, tokenizer, train_data=workspace.data.labels, **options)
     result = trainer.train()
     trainer.save_model(workspace.artifacts.final_model(algorithm))
     return stage_record(result, time.monotonic() - began)

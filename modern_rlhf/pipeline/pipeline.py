@@ -22,15 +22,17 @@ from modern_rlhf.errors import ConfigError, OutputError, StopRequested
 from modern_rlhf.evaluation.results import PolicyEvaluation
 from modern_rlhf.pipeline import plan, stages
 from modern_rlhf.pipeline.artifacts import Artifacts, refuse_occupied
-from modern_rlhf.pipeline.data import RunData, load_run_data
+from modern_rlhf.pipeline.data import RunData, load_run_data, rows_line
 from modern_rlhf.pipeline.results import write_results
 from modern_rlhf.pipeline.session import Session, resolved, seed_global_generators
 from modern_rlhf.pipeline.settings import (
     FOLDERS,
+    ROWS,
     check_earlier,
     check_stage,
     check_stage_choice,
     digest_of_prompts,
+    made_with,
     remember_settings,
     stage_settings,
 )
@@ -256,11 +258,14 @@ class ModernRLHFPipeline:
     ) -> dict[str, Any]:
         """Run a stage unless it is finished; logs of an abandoned attempt are cut off first."""
         artifacts, tracker, processes = self.artifacts, workspace.tracker, workspace.processes
-        settings = {**stage_settings(self.config, name), **(given or {})}
+        rows = {ROWS: rows_line(workspace.data, self.config, name)}
+        settings = {**stage_settings(self.config, name), **rows, **(given or {})}
         processes.on_main(lambda: check_stage(artifacts, folder, settings))
         done = processes.on_main(lambda: artifacts.done(folder))
         if done is not None:
-            workspace.say(f"{name}: already finished in {artifacts.stage(folder)}, kept")
+            made = made_with(artifacts, folder).get(ROWS, rows[ROWS])
+            of = "" if made == rows[ROWS] else f", made of {made}; now there are {rows[ROWS]}"
+            workspace.say(f"{name}: already finished in {artifacts.stage(folder)}, kept{of}")
             return done
         if tracker is not None and processes.is_main:
             workspace.begin_logs(name if name in FOLDERS else folder, folder)

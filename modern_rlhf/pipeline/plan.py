@@ -18,7 +18,6 @@ from modern_rlhf.pipeline.checks import (
     check_lengths,
     check_models,
     encoded_demonstrations,
-    labelled_answers,
     lengths_line,
     prompt_line,
 )
@@ -82,7 +81,7 @@ def rlhf_line(config: ModernRLHFConfig, data: RunData, prompts: int) -> str:
     name = training.rlhf_algorithm
     if name in OFFLINE_ALGORITHMS and not training.dpo_online:
         size = training.batch_size * training.gradient_accumulation_steps
-        rows = len(data.pairs) if name == "dpo" else len(labelled_answers(config))
+        rows = len(data.pairs) if name == "dpo" else len(data.labels)
         kind = "pairs" if name == "dpo" else "labelled answers"
         steps = math.ceil(rows * training.rlhf_epochs / size)
         steps = max(1, min(steps, training.total_steps or steps))

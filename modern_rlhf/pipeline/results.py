@@ -8,6 +8,7 @@ from typing import Any
 
 from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.data_loader.evaluation_set import EvaluationSet
+from modern_rlhf.data_loader.splits import answer_of, prompt_of
 from modern_rlhf.evaluation.results import PolicyEvaluation, compare
 from modern_rlhf.honesty import assess
 from modern_rlhf.metrics.trivial import trivial_baselines
@@ -129,12 +130,12 @@ def assess_run(
 ) -> dict[str, Any]:
     """The honesty checks on this run's evaluations."""
     rows = data.demonstrations
+    learned = [*rows, *data.prompts, *data.pairs, *data.ratings, *data.labels]
     return dict(
         assess(
             reports_by_model={name: one.report for name, one in found.items()},
-            train_prompts=[row.prompt for row in rows] + [p.prompt for p in data.prompts],
-            train_answers=[row.response for row in rows]
-            + [p.reference or "" for p in data.prompts],
+            train_prompts=[prompt_of(item) for item in learned],
+            train_answers=[answer_of(item) for item in learned],
             eval_prompts=data.evaluation.prompts,
             eval_references=data.evaluation.references,
             baselines=trivial_baselines(

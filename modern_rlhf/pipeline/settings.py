@@ -24,7 +24,7 @@ from modern_rlhf.utils.atomic import write_json
 
 FILE = "settings.json"
 
-_FREE = {
+FREE = {
     "training.save_steps",
     "training.eval_steps",
     "training.keep_checkpoints",
@@ -35,18 +35,18 @@ _FREE = {
     "training.early_stopping_patience",
     "training.max_unscorable_share",
     "training.abort_kl",
-    "training.use_multi_stage",
     "data.output_path",
     "data.conala_local_path",
 }
 _LENGTHS = {"training.total_steps", "training.rlhf_epochs", "training.sft_epochs"}
 _POLICY = {"model.base_model_name", "model.prompt_style", "model.system_prompt"}
-_SHARED = {  # fields without a prefix of their own that SFT reads too
+_SHARED = {  # fields without a prefix of their own that SFT and the reward stage read too
     "training.seed",
     "training.batch_size",
     "training.gradient_accumulation_steps",
     "training.max_prompt_tokens",
     "training.max_response_tokens",
+    "training.stop_strings",
     "training.max_grad_norm",
     "training.adam_epsilon",
     "training.adam_beta2",
@@ -71,6 +71,15 @@ _OF_REWARD = (
     "reward.human_feedback_weight",
     *_FEEDBACK,
 )
+_RLHF_TOO = {  # fields of the reward model that RLHF reads as well
+    "reward.use_custom_reward",
+    "reward.reward_uncertainty_penalty",
+    "model.reward_model_name",
+}
+_OF_JUDGEMENTS = {"data.human_feedback_path", "data.preferences_path", "data.rater_weights"}
+ROWS = "rows"
+"""What a stage is trained on, among its settings: `data.rows_line`."""
+
 FOLDERS = {"sft": "sft", "reward": "reward_model"}
 """Folders of the stages before RLHF, whose folder is the algorithm's name."""
 
@@ -134,13 +143,15 @@ def sft_or_base(artifacts: Artifacts, config: ModernRLHFConfig) -> str:
 
 
 def reward_model_folder(artifacts: Artifacts, config: ModernRLHFConfig) -> Path | None:
-    """Where the trained reward model lies; None where the configuration has no learned part.
+    """Where the reward model lies, a trained or a saved one; None where there is no learned part.
 
     Raises:
         ModelError: it has one, and its stage has left no model.
     """
-    if not (config.reward.use_custom_reward and config.training.use_multi_stage):
+    if not config.has_learned_reward:
         return None
+    if not config.trains_reward_model:
+        return Path(config.reward_model_source).expanduser()
     folder = artifacts.final_model("reward_model")
     if not folder.is_dir():
         raise ModelError(
@@ -166,10 +177,17 @@ def stage_settings(config: ModernRLHFConfig, stage: str) -> dict[str, Any]:
         }
         kept = {name for name in kept if not name.startswith(_OF_REWARD)}
     elif stage == "reward":
-        kept = {name for name in fields if name.startswith(_OF_REWARD)} | {"training.seed"}
+        kept = {name for name in fields if name.startswith(("model.", *_OF_REWARD))}
+        # It is calibrated on samples of the policy.
+        kept |= _SHARED | {"training.temperature"}
     else:
         kept = {name for name in fields if not name.startswith((*_OF_SFT, *_OF_REWARD))}
-    return {name: fields[name] for name in sorted(kept - _FREE)}
+        kept |= _RLHF_TOO
+        if config.training.rlhf_algorithm in OFFLINE_ALGORITHMS:
+            kept |= _OF_JUDGEMENTS
+        if not config.training.use_multi_stage:  # the reward model is a saved one
+            kept |= {"reward.custom_reward_backbone", "reward.custom_reward_pretrain"}
+    return {name: fields[name] for name in sorted(kept - FREE)}
 
 
 def check_settings(
@@ -193,25 +211,32 @@ def check_stage(
     artifacts: Artifacts, folder: str, wanted: Mapping[str, Any], *, reused: bool = False
 ) -> None:
     """As `check_settings`, for one stage; `reused` says that it is only built upon."""
-    path = artifacts.stage(folder) / FILE
-    if not path.is_file():
-        return
-    made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    made = made_with(artifacts, folder)
     finished = (artifacts.stage(folder) / "stage.json").is_file()
     names = made.keys() & wanted.keys()  # a newer version may know other fields
     if reused:
         names &= _POLICY
-    elif not finished:
-        names -= _LENGTHS
+    else:
+        # A finished stage keeps what it has learned, though ratings come in every day.
+        names -= {ROWS} if finished else _LENGTHS
     plain = json.loads(json.dumps(dict(wanted)))
     other = sorted(name for name in names if made[name] != plain[name])
     if other:
         first = ", ".join(f"{n} = {made[n]!r} (now {plain[n]!r})" for n in other[:3])
         more = f" and {len(other) - 3} more" if len(other) > 3 else ""
         raise ConfigError(
-            f"{artifacts.stage(folder)} was made with {first}{more}; give the same settings, another "
-            "--output-dir, or --overwrite to start again"
+            f"{artifacts.stage(folder)} was made with {first}{more}; give the same settings and data, "
+            "another --output-dir, or --overwrite to start again"
         )
+
+
+def made_with(artifacts: Artifacts, folder: str) -> dict[str, Any]:
+    """The settings a stage that lies there was started with; empty where none are known."""
+    path = artifacts.stage(folder) / FILE
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    return found
 
 
 def remember_settings(artifacts: Artifacts, folder: str, settings: Mapping[str, Any]) -> None:
@@ -246,6 +271,7 @@ def evaluated(
             [
                 vars(config.reward),
                 vars(config.model),
+                training.use_multi_stage,
                 training.seed,
                 training.max_prompt_tokens,
                 training.max_response_tokens,

@@ -117,17 +117,12 @@ def run_sft(workspace: Workspace) -> dict[str, Any]:
     return stage_record(result, time.monotonic() - began)
 
 
-def policy_source(workspace: Workspace) -> str:
-    """The model RLHF starts from: the SFT model where there is one, else the base model."""
-    return sft_or_base(workspace.artifacts, workspace.config)
-
-
 def run_reward(workspace: Workspace) -> dict[str, Any]:
     """Train the reward model on human feedback and calibrate it on samples of the SFT policy."""
     config, began = workspace.config, time.monotonic()
     reset_peak_memory()
     data, folder = workspace.data, workspace.artifacts.stage("reward_model")
-    name = config.reward.custom_reward_backbone or config.model.reward_model_name
+    name = config.reward_model_source
     report: dict[str, Any] = {}
     ratings = list(data.ratings)
     if config.data.use_model_for_synth_feedback:
@@ -201,7 +196,8 @@ def _trained_reward_model(
 def _sampled_prompts(workspace: Workspace, count: int, *, seed: int) -> tuple[list[str], list[str]]:
     """Answers of the SFT policy to the first `count` prompts of the run."""
     prompts = [prompt.prompt for prompt in workspace.data.prompts[:count]]
-    return sample_answers(workspace, policy_source(workspace), prompts, seed=seed)
+    policy = sft_or_base(workspace.artifacts, workspace.config)
+    return sample_answers(workspace, policy, prompts, seed=seed)
 
 
 def sample_answers(
@@ -227,6 +223,8 @@ def sample_answers(
         eos_ids=stop_ids(lm, tokenizer),
         pad_id=tokenizer.pad_token_id,
         dtype=workspace.runtime().compute_dtype,
+        stop_strings=training.stop_strings,
+        tokenizer=tokenizer,
     )
     drawn = engine.generate(
         encoded.input_ids,
@@ -235,7 +233,7 @@ def sample_answers(
         temperature=training.temperature,
         generator=torch.Generator().manual_seed(seed),
     )
-    texts = [decode_response(tokenizer, generation) for generation in drawn]
+    texts = [decode_response(tokenizer, one, training.stop_strings) for one in drawn]
     return [prompts[i] for i in encoded.indices], texts
 
 
@@ -255,7 +253,7 @@ def run_rlhf(workspace: Workspace) -> dict[str, Any]:
     """Train the policy against the composite reward with the configured online algorithm."""
     config, began = workspace.config, time.monotonic()
     reset_peak_memory()
-    name = policy_source(workspace)
+    name = sft_or_base(workspace.artifacts, config)
     lm, tokenizer = load_causal_lm(name, device=workspace.device.device), load_tokenizer(name)
     algorithm = config.training.rlhf_algorithm
     reward_model = load_reward_model(workspace)

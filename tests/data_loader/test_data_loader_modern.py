@@ -19,6 +19,7 @@ def data_section(**fields):
         "prompts_path": None,
         "human_feedback_path": None,
         "conala_local_path": "./conala-corpus",
+        "rater_weights": {},
         "max_train_samples": None,
         "max_prompts": None,
         "min_prob": None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,17 @@ import pytest
 
 from modern_rlhf.config import ModernRLHFConfig
 from modern_rlhf.config.io import apply_overrides
+from modern_rlhf.config.sections import SECTIONS
 from modern_rlhf.errors import ConfigError, DataError, ModelError, OutputError, StopRequested
 from modern_rlhf.evaluation import known_evaluation
+from modern_rlhf.pipeline import stages
 from modern_rlhf.pipeline.artifacts import Artifacts
 from modern_rlhf.pipeline.checks import check_judgements
 from modern_rlhf.pipeline.data import load_run_data
 from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
 from modern_rlhf.pipeline.plan import rlhf_line
 from modern_rlhf.pipeline.settings import (
+    FREE,
     check_settings,
     check_stage,
     evaluated,
@@ -239,6 +244,10 @@ def settled(config: ModernRLHFConfig, *stages: str) -> Artifacts:
         ("all", "training.save_steps=7", None),
         ("all", "training.total_steps=70", None),  # not finished: it may become longer
         ("all", "training.sft_epochs=70", None),
+        ("all", "training.use_multi_stage=false", "ppo was made with training.use_multi_stage"),
+        ("rlhf", "training.use_multi_stage=false", "ppo was made with training.use_multi_stage"),
+        ("rlhf", "reward.use_custom_reward=false", "ppo was made with reward.use_custom_reward"),
+        ("rlhf", "data.human_feedback_path=other", None),  # PPO reads no judgement
         ("all", "evaluation.target_bleu=.1", None),
         ("all", "hardware.threads=2", None),
         ("all", "training.algorithm=reinforce", None),  # a folder of its own
@@ -268,19 +277,89 @@ def test_a_finished_stage_does_not_become_longer(config: ModernRLHFConfig) -> No
         check_stage(artifacts, "sft", longer)
 
 
-def test_every_field_decides_one_stage_or_is_named_as_free(config: ModernRLHFConfig) -> None:
-    """A field that joins the configuration belongs to RLHF unless it is sorted elsewhere."""
-    names = {
-        f"{section}.{name}"
-        for section in ("model", "training", "reward", "data")
-        for name in config.to_dict()[section]
-    }
-    covered: set[str] = set()
+def test_other_judgements_are_other_settings_of_dpo_and_kto(config: ModernRLHFConfig) -> None:
+    for algorithm in ("dpo", "kto"):
+        given = apply_overrides(config, [f"training.algorithm={algorithm}"])
+        kept = stage_settings(given, "rlhf")
+        assert {"data.human_feedback_path", "data.rater_weights"} <= set(kept)
+
+
+def test_an_unfinished_stage_goes_on_with_its_own_rows_only(config: ModernRLHFConfig) -> None:
+    artifacts = Artifacts(Path(config.data.output_path))
+    remember_settings(artifacts, "kto", {"rows": "24 labels (aa)"})
+    with pytest.raises(ConfigError, match=r"rows = '24 labels \(aa\)' \(now '24 labels \(bb\)'"):
+        check_stage(artifacts, "kto", {"rows": "24 labels (bb)"})
+    remember_settings(artifacts, "kto", {})  # of a version that did not keep them
+    check_stage(artifacts, "kto", {"rows": "24 labels (bb)"})
+    remember_settings(artifacts, "kto", {"rows": "24 labels (aa)"})
+    (artifacts.stage("kto") / "stage.json").write_text("{}")  # finished: it has learned from them
+    check_stage(artifacts, "kto", {"rows": "25 labels (bb)"})
+
+
+def test_a_rating_between_stop_and_resume_is_noticed(
+    config: ModernRLHFConfig, tmp_path: Path
+) -> None:
+    alone = ["training.algorithm=kto", "training.use_multi_stage=false"]
+    config = apply_overrides(config, alone)
+    with pytest.raises(StopRequested):
+        run(config, stage="rlhf", stop=StopAtOnce())
+    path = tmp_path / "feedback" / "ratings.json"
+    ratings = json.loads(path.read_text())
+    path.write_text(json.dumps([*ratings, {**ratings[0], "response": "new"}]))
+    with pytest.raises(
+        ConfigError, match=r"kto was made with rows = '24 labels .* \(now '25 labels"
+    ):
+        run(config, stage="rlhf", resume=True)
+
+
+def test_every_field_that_a_stage_reads_is_among_its_settings(
+    config: ModernRLHFConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stage runs under a watch that notes which fields are read, and by which code.
+
+    What the configuration's own code and `dataclasses` read (checks, copies) decides nothing.
+    """
+    read: dict[str, set[str]] = {}
+    now: list[str] = []
+
+    def watch(section: str, kind: type) -> None:
+        names = {field.name for field in dataclasses.fields(kind)}
+        plain = kind.__getattribute__
+
+        def get(self: Any, name: str) -> Any:
+            if now and name in names:
+                caller = sys._getframe(1).f_code.co_filename
+                if not ("/config/" in caller or caller.endswith("dataclasses.py")):
+                    read.setdefault(now[-1], set()).add(f"{section}.{name}")
+            return plain(self, name)
+
+        monkeypatch.setattr(kind, "__getattribute__", get)
+
+    for section in ("model", "training", "reward", "data"):
+        watch(section, SECTIONS[section])
+
+    def during(stage: str, function: Any) -> Any:
+        def watched(workspace: Any) -> Any:
+            now.append(stage)
+            try:
+                return function(workspace)
+            finally:
+                now.pop()
+
+        return watched
+
     for stage in ("sft", "reward", "rlhf"):
-        covered |= set(stage_settings(config, stage))
-    free = names - covered
-    assert {"training.save_steps", "data.output_path"} <= free
-    assert not free & {"training.seed", "training.learning_rate", "data.train_data_path"}
+        function = getattr(stages, f"run_{stage}")
+        monkeypatch.setattr(stages, f"run_{stage}", during(stage, function))
+    short = ["training.sft_epochs=0.1", "reward.reward_epochs=1", "training.total_steps=1"]
+    config = apply_overrides(config, [*short, "training.eval_steps=0"])
+    ModernRLHFPipeline(config, progress=False).train_rlhf()
+    assert min(len(read[stage]) for stage in ("sft", "reward", "rlhf")) > 10
+    missing = {
+        stage: sorted(names - set(stage_settings(config, stage)) - FREE)
+        for stage, names in read.items()
+    }
+    assert missing == {"sft": [], "reward": [], "rlhf": []}
 
 
 def test_an_evaluation_is_known_by_what_it_is_of(config: ModernRLHFConfig, tmp_path: Path) -> None:
