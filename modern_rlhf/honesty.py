@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from modern_rlhf.data_loader.overlap import (
+    THRESHOLD,
     OverlapIndex,
     ngram_containment,
     normalise,
@@ -36,7 +37,9 @@ IMPLAUSIBLE_ON_CONALA = {
 CONALA_TEST_ECHO_BLEU = 0.1583
 """Corpus BLEU of answering every CoNaLa test intent with the intent itself."""
 
-OVERLAP_THRESHOLD = 0.8
+ECHO_CONTAINMENT = THRESHOLD
+"""N-gram containment in its prompt from which an answer only repeats it: that of a near duplicate."""
+
 ANSWER_OVERLAP_LIMIT = 0.1
 EMPTY_LIMIT = 0.05
 ECHO_LIMIT = 0.05
@@ -57,7 +60,7 @@ def assess(
     is_conala: bool = False,
     reward_by_model: Mapping[str, float | None] | None = None,
     hack_watch_by_model: Mapping[str, Mapping[str, Any]] | None = None,
-    overlap_threshold: float = OVERLAP_THRESHOLD,
+    overlap_threshold: float = THRESHOLD,
     seed: int = 0,
 ) -> dict[str, Check]:
     """All honesty checks of one run on N evaluation items.
@@ -140,7 +143,7 @@ def overlap_check(
     train_texts: Iterable[str],
     eval_texts: Sequence[str | Sequence[str] | None],
     *,
-    threshold: float = OVERLAP_THRESHOLD,
+    threshold: float = THRESHOLD,
     limit: float = 0.0,
 ) -> Check:
     """Whether more than `limit` of the evaluation items stand in the training texts, or nearly so.
@@ -306,7 +309,7 @@ def _echoes(answer: str, prompt: str) -> bool:
     said, asked = normalise(answer), normalise(prompt)
     if not said or (asked and said != asked and said.startswith(asked)):
         return False  # a program that begins with the prompt continues it
-    return said == asked or ngram_containment(answer, prompt) >= 0.8
+    return said == asked or ngram_containment(answer, prompt) >= ECHO_CONTAINMENT
 
 
 def _unknown(reason: str, evidence: dict[str, Any]) -> Check:

@@ -27,6 +27,7 @@ from modern_rlhf.metrics.stats import holm
 from modern_rlhf.models.loading import context_length, fingerprint, load_causal_lm, load_tokenizer
 from modern_rlhf.report.comparison import comparison_csv, comparison_markdown, items_csv
 from modern_rlhf.report.comparison_plots import differences_plot, models_plot
+from modern_rlhf.report.labels import LOWER_IS_BETTER, metric_label
 from modern_rlhf.rewards.execution import make_executor
 from modern_rlhf.sandbox.executor import SandboxExecutor
 from modern_rlhf.sandbox.remembered import check_prompts
@@ -187,9 +188,9 @@ def _comparison(
         }
     )
     notes = [
-        "In brackets: 95% bootstrap intervals. Differences are paired by item; p is two-sided, of the "
+        "In brackets: 95% intervals. Differences are paired by item; p is two-sided, of the "
         "paired randomisation test, and p (Holm) allows for the number of all differences tested here.",
-        "Less is better: perplexity, complexity, style violations, flagged as unsafe.",
+        f"Less is better: {', '.join(map(metric_label, LOWER_IS_BETTER))}.",
     ]
     bleu = found[first].report.results.get("bleu")
     floor = None if bleu is None else bleu.details.get("echo_of_prompt")

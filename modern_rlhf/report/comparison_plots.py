@@ -62,7 +62,7 @@ def models_plot(models: Mapping[str, Entries]) -> bytes | None:
             found.values(), found.keys(), loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4
         )
         caption = (
-            "Whiskers: 95% bootstrap intervals over the evaluation items. Metrics that are not on "
+            "Whiskers: 95% intervals over the evaluation items. Metrics that are not on "
             "the 0-1 scale stand in the table."
         )
         return finish(figure, title="Models on the same items", caption=caption)

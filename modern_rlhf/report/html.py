@@ -97,7 +97,7 @@ def _facts(run: RunFiles) -> str:
         ("state", None if results else run.status.get("state")),
         ("started", _minute(run.status.get("started"))),
         ("updated", _minute(run.status.get("updated"))),
-        ("commit", _find(run.config, "git_commit") or _find(run.config, "commit")),
+        ("commit", _find(run.config, "commit")),
     ]
     items = [
         f"<div><dt>{name}</dt><dd>{inline(value)}</dd></div>"

@@ -14,6 +14,7 @@ from typing import Any
 from modern_rlhf.report.labels import (
     METRICS,
     MODELS,
+    better,
     duration,
     metric_label,
     number,
@@ -56,7 +57,7 @@ def results_table(results: Mapping[str, Any]) -> str:
     notes = bullet_list(reasons(results, keys))
     return (
         f'<div class="cards">{"".join(cards)}</div>{_table(head, rows, kind="numbers")}'
-        '<p class="note">In brackets: 95% bootstrap intervals. n/a: not computed, for the reason '
+        '<p class="note">In brackets: 95% intervals. n/a: not computed, for the reason '
         "below; a dash: not measured.</p>" + notes
     )
 
@@ -69,7 +70,7 @@ def differences_table(comparisons: Mapping[str, Any]) -> str:
         return ""
     order = [key for key in METRICS if key in keys] + [key for key in keys if key not in METRICS]
     rows = [
-        _row(metric_label(key), [_difference(comparisons[name].get(key)) for name in pairs])
+        _row(metric_label(key), [_difference(key, comparisons[name].get(key)) for name in pairs])
         for key in order
     ]
     head = [
@@ -77,22 +78,23 @@ def differences_table(comparisons: Mapping[str, Any]) -> str:
         *(" minus ".join(_model(part) for part in name.split(" - ")) for name in pairs),
     ]
     return _table(head, rows, kind="numbers") + (
-        '<p class="note">Resampled over the items both models answered; in brackets 95% bootstrap '
-        "intervals, p two-sided. Coloured where the interval excludes 0.</p>"
+        '<p class="note">Resampled over the items both models answered; in brackets 95% '
+        "intervals, p two-sided. Coloured by what is better where the interval excludes 0.</p>"
     )
 
 
-def _difference(entry: Any) -> tuple[str, str]:
+def _difference(key: str, entry: Any) -> tuple[str, str]:
     value = entry.get("difference") if isinstance(entry, Mapping) else None
     if value is None:
         return "", ""
-    low, high, p = (entry.get(key) for key in ("low", "high", "p_value"))
+    low, high, p = (entry.get(name) for name in ("low", "high", "p_value"))
     text = ("+" if value > 0 else "") + number(value)
     kind = ""
     if low is not None and high is not None:
         told = "" if p is None else f", p {number(p)}"
         text += f" <small>[{number(low)}, {number(high)}]{told}</small>"
-        kind = "good" if low > 0 else "bad" if high < 0 else ""
+        if low > 0 or high < 0:
+            kind = {True: "good", False: "bad", None: ""}[better(key, value)]
     return text, kind
 
 
@@ -158,7 +160,10 @@ def reward_table(evaluation: Mapping[str, Any]) -> str:
             text += f" <small>[{number(entry['low'])}, {number(entry['high'])}]</small>"
         rows.append(_row(name, [(text, ""), (inline(entry.get("n", "")), ""), (escape(note), "")]))
 
-    held_out = "held-out pairs, questions resampled"
+    judges = part("judges")
+    who = {"people": "people", "simulated": "simulated raters"}
+    judged = who.get(judges.get("pairs"), judges.get("pairs"))
+    held_out = f"held-out pairs{f' judged by {judged}' if judged else ''}, questions resampled"
     line("pairwise accuracy", evaluation.get("accuracy"), note=held_out)
     for name, entry in part("baselines").items():
         line(f"accuracy of {name.replace('_', ' ')}", entry, note="learns nothing; same pairs")
@@ -167,8 +172,9 @@ def reward_table(evaluation: Mapping[str, Any]) -> str:
     bias = part("length_bias")
     line("score and length", bias.get("correlation"), "pearson", "Pearson")
     line("accuracy at equal length", bias.get("length_matched_accuracy"), note="within 10%")
+    owner = {"people": "people's", None: "the"}.get(judges.get("ratings"), judges.get("ratings"))
     for name, entry in part("rating_correlation").items():
-        line(f"{name} and people's ratings", entry, "pearson", "Pearson")
+        line(f"{name} and {owner} ratings", entry, "pearson", "Pearson, questions resampled")
     rater = part("synthetic_rater")
     note = f"{rater.get('model')}: Pearson, on answers that both rated"
     line("synthetic and people's ratings", rater.get("agreement"), "pearson", note)

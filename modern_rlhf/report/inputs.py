@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modern_rlhf.errors import OutputError
+from modern_rlhf.report.labels import REWARD_STAGES
 from modern_rlhf.report.samples import read_samples
 from modern_rlhf.tracking import METRICS, ROLLOUTS, STATUS, TIMINGS
 from modern_rlhf.utils.jsonl import iterate_lines
@@ -72,7 +73,7 @@ def read_run(folder: Path) -> RunFiles:
 def rlhf_stage(run: RunFiles) -> str | None:
     """The name of the last stage that is neither SFT nor the reward model's."""
     names = [row.get("stage") for row in run.metrics]
-    rl = [str(name) for name in names if name and name not in ("sft", "reward", "reward_model")]
+    rl = [str(name) for name in names if name and name not in ("sft", *REWARD_STAGES)]
     return rl[-1] if rl else None
 
 

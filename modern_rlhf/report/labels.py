@@ -32,7 +32,10 @@ METRICS: dict[str, str] = {
 """Reading names in reading order; a metric that is not here is shown under its own key."""
 
 CLOSING_METRICS = ("pass_at_1", "bleu", "codebleu", "rouge", "ruby", "bertscore", "reward", "kl")
-TARGETED = ("bertscore", "codebleu", "bleu", "rouge", "ruby")
+LOWER_IS_BETTER = ("perplexity", "complexity", "style", "safety")
+NEITHER_IS_BETTER = ("kl",)
+"""A distance from the policy RLHF began with: what it buys decides whether it was worth it."""
+
 UNBOUNDED = (
     *("reward", "score", "kl", "loss", "perplexity", "log_perplexity"),
     *("complexity", "style"),
@@ -68,6 +71,17 @@ UNITS: dict[str, str] = {
     "learning_rate": "per optimiser step",
     "gradient_norm": "L2 norm before clipping",
 }
+
+
+def better(key: str, difference: float) -> bool | None:
+    """Whether a metric is better by `difference`, None where more is neither better nor worse.
+
+    A split's name may follow the metric's (`pass_at_1/eval_seen`).
+    """
+    name = key.partition("/")[0]
+    if not difference or name in NEITHER_IS_BETTER:
+        return None
+    return (difference < 0) == (name in LOWER_IS_BETTER)
 
 
 def metric_label(key: str) -> str:

@@ -78,7 +78,7 @@ def metrics_by_epoch(
             # A box: target and base lines cross the panel, and must not cross the words.
             axis.legend(loc="best", frameon=True, framealpha=0.9, edgecolor="none")
         caption = (
-            "Bands: 95% bootstrap intervals. Dashed: target; dotted: the base model before "
+            "Bands: 95% intervals. Dashed: target; dotted: the base model before "
             "training. Stages follow one another; x counts passes over each stage's own data."
         )
         return finish(figure, title="Evaluation metrics by epoch", caption=caption)
@@ -178,7 +178,7 @@ def target_achievement(
             handles.values(), handles.keys(), loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5
         )
         caption = (
-            f"Bar and whisker: the {MODELS[last]} model and its 95% bootstrap interval; the "
+            f"Bar and whisker: the {MODELS[last]} model and its 95% interval; the "
             "black line is the target."
         )
         return finish(figure, title="Targets", caption=caption)

@@ -101,7 +101,7 @@ def _notes(results: Results, models: list[str], rows: list[str]) -> list[str]:
     }
     if counts:
         size = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-        notes.append(f"Intervals: 95% bootstrap over {size} items.")
+        notes.append(f"Intervals: 95% over {size} items (bootstrap; binomial for rates of few).")
     met = [value for value in results.get("targets_met", {}).values() if value is not None]
     if results.get("targets_met"):
         notes.append(f"Targets met: {sum(map(bool, met))} of {len(results['targets_met'])}.")

@@ -22,7 +22,6 @@ from modern_rlhf.report.style import (
     DASHES,
     GREY,
     SKY,
-    VERMILION,
     finish,
     grid,
     house_style,
@@ -66,7 +65,6 @@ RLHF_PANELS = (
 SFT_PANELS = (
     Panel("Loss", ("loss",), "nats per token"),
     Panel("Log perplexity of the answers", ("log_perplexity",), "nats per token"),
-    Panel("Accuracy of the next token", (".*accuracy",), "share of tokens", True),
     Panel("Learning rate", ("learning_rate",), "per optimiser step"),
     Panel("Gradient norm", ("gradient_norm",), "L2 norm before clipping"),
 )
@@ -95,10 +93,7 @@ def rlhf_details_plot(rows: Rows, stage: str, limit: int = 24) -> bytes | None:
 def sft_plot(rows: Rows, timings: Rows) -> bytes | None:
     """`sft_training.png`; None when SFT logged nothing."""
     panels = _filled(SFT_PANELS, logged_keys(rows, "sft"))
-    caption = (
-        "Faint lines are single steps, strong lines a running mean; squares are evaluations on "
-        "held-out rows."
-    )
+    caption = "Faint lines are single steps, strong lines a running mean."
     return _panels_plot(rows, "sft", panels, "SFT training", caption, timings)
 
 
@@ -107,10 +102,11 @@ def reward_plot(rows: Rows, evaluation: Mapping[str, Any]) -> bytes | None:
     stage = next((name for name in REWARD_STAGES if logged_keys(rows, name)), REWARD_STAGES[0])
     panels = _filled(
         (
-            Panel("Loss", ("loss", "value_loss"), "nats per pair"),
-            Panel("Pairwise accuracy", (".*accuracy.*",), "share of pairs", True),
+            Panel("Loss", ("loss",), "loss as optimised"),
+            Panel("Accuracy on training pairs", ("pair_accuracy",), "share of pairs", True),
+            Panel("Error on training ratings", (".*absolute_error",), "rating levels"),
         ),
-        list(dict.fromkeys(logged_keys(rows, stage) + logged_keys(rows, stage, "eval"))),
+        logged_keys(rows, stage),
     )
     scores = bool(evaluation.get("scores_chosen")) and bool(evaluation.get("scores_rejected"))
     bins = (evaluation.get("calibration") or {}).get("probability")
@@ -126,7 +122,7 @@ def reward_plot(rows: Rows, evaluation: Mapping[str, Any]) -> bytes | None:
         if bins:
             _draw_calibration(axes[-1], evaluation)
         caption = (
-            "Squares are evaluations on held-out pairs. Calibration: pairs binned by the model's "
+            "Calibration: held-out pairs binned by the model's "
             "certainty; the area of a dot is its number of pairs; on the diagonal it is right as "
             "often as it claims."
         )
@@ -178,21 +174,9 @@ def _draw_panel(axis: Axes, rows: Rows, stage: str, panel: Panel) -> None:
     for index, key in enumerate(panel.keys):
         colour = COLOURS[index % len(COLOURS)]
         name = _short(key, panel.keys) if several else "training"
-        evaluated = training_curve(rows, stage, key, kind="eval")
         curve = training_curve(rows, stage, key)
         if len(curve):
             _draw_curve(axis, curve, colour, DASHES[index // len(COLOURS) % len(DASHES)], name)
-        if len(evaluated):
-            # Squares over the training line, which has its own colour only among several keys.
-            axis.plot(
-                evaluated.x,
-                evaluated.y,
-                "s",
-                color=colour if several else VERMILION,
-                markersize=5,
-                markeredgecolor="white",
-                label=f"{name}, held-out" if several else "held-out",
-            )
     axis.set(title=panel.title, ylabel=panel.label, xlabel=step_name(rows, stage))
     whole_steps(axis)
     if panel.unit_scale:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from modern_rlhf.evaluation.evaluator import PERIODIC_METRICS
 from modern_rlhf.report.samples import write_samples
 from modern_rlhf.tracking import RunTracker
 from modern_rlhf.utils.atomic import write_json
@@ -79,7 +80,7 @@ def _results() -> dict[str, Any]:
             for name, share in (("base", 0.0), ("sft", 0.6), ("rlhf", 1.0))
         },
         "honesty_assessment": {
-            "train_eval_overlap": {
+            "train_eval_prompt_overlap": {
                 "flag": False,
                 "evidence": {"exact": 0, "near_duplicate": 1, "n": 164},
             },
@@ -87,7 +88,7 @@ def _results() -> dict[str, Any]:
                 "flag": True,
                 "evidence": {"reward_gain": 1.7, "pass_at_1_gain": 0.02},
             },
-            "trivial_baselines": {
+            "trivial_baseline_as_good": {
                 "flag": False,
                 "evidence": {
                     "bleu": {"empty": 0.0, "echo": 0.158, "model": 0.44},
@@ -120,21 +121,19 @@ def _train(tracker: RunTracker, chance: random.Random, steps: int) -> None:
         tracker.log("sft", step, values, epoch=at)
         tracker.log_timing("sft", step, {"seconds": 1.0, "tokens_per_second": 5200 + noise(150)})
         if step % (steps // 4) == 0:
-            tracker.log(
-                "sft", step, {"loss": loss + 0.1, **_scores(0.6 * at)}, epoch=at, kind="eval"
-            )
+            tracker.log("sft", step, _scores(0.6 * at), epoch=at, kind="eval")
     for step in range(1, steps // 2 + 1):
         at = 2 * step / steps
         accuracy = 0.5 + 0.3 * (1 - math.exp(-3 * at)) + noise(0.03)
         values = {
             "loss": 0.7 - 0.25 * at + noise(0.03),
-            "accuracy": accuracy,
+            "pair_accuracy": accuracy,
+            "pointwise_loss": 0.4 - 0.1 * at,
+            "rating_absolute_error": 0.9 - 0.3 * at,
+            "gradient_norm": 1 + noise(0.1),
             "learning_rate": 1e-5,
         }
         tracker.log("reward", step, values, epoch=2 * at)
-        if step % (steps // 8) == 0:
-            held_out = {"accuracy": accuracy - 0.03, "loss": 0.72 - 0.2 * at}
-            tracker.log("reward", step, held_out, epoch=2 * at, kind="eval")
     for step in range(1, steps + 1):
         at = step / steps
         passed = 0.35 + 0.3 * at + noise(0.03)
@@ -145,7 +144,7 @@ def _train(tracker: RunTracker, chance: random.Random, steps: int) -> None:
             "score": 0.1 + 0.9 * at + noise(0.1),
             "reward_syntax": 0.8 + 0.19 * at,
             "reward_execution": passed,
-            "reward_learned": 0.5 * at + noise(0.1),
+            "reward_human_preference": 0.5 * at + noise(0.1),
             "kl": 6.5 * (1 - math.exp(-2.5 * at)) + noise(0.2),
             "kl_k3_per_token": 0.09 * at,
             "approx_kl": 0.004 + noise(0.001),
@@ -190,10 +189,10 @@ def _train(tracker: RunTracker, chance: random.Random, steps: int) -> None:
 
 def _scores(share: float) -> dict[str, float]:
     values: dict[str, float] = {}
-    for key in FINAL:
+    for key in FINAL.keys() & PERIODIC_METRICS:
         value = START[key] + share * (FINAL[key] - START[key])
         values |= {key: value, f"{key}_low": value - 0.04, f"{key}_high": value + 0.04}
-    return values
+    return {**values, "score": values["pass_at_1"]}
 
 
 SAMPLES = [
@@ -225,14 +224,18 @@ def make_run() -> Callable[..., Path]:
         write_json(folder / "training_results.json", {"note": note, **_results()}, 1)
         config = {
             "note": note,
-            "model": {"base_model_name": "builtin:tiny-code-lm"},
-            "training": {"seed": 42, "learning_rate": 1e-5},
-            "versions": {"git_commit": "0123abc"},
+            "config": {
+                "model": {"base_model_name": "builtin:tiny-code-lm"},
+                "training": {"seed": 42, "learning_rate": 1e-5},
+            },
+            "versions": {"git": {"commit": "0123abc", "modified": False}},
+            "seed": 42,
         }
         write_json(folder / "config.json", config, 1)
         write_samples(folder / "samples.md", SAMPLES)
         certainty = [0.53, 0.58, 0.63, 0.68, 0.73, 0.78, 0.83, 0.88, 0.93, 0.98]
         evaluation = {
+            "judges": {"pairs": "people", "ratings": None},
             "accuracy": {"value": 0.78, "low": 0.73, "high": 0.83, "n": 300},
             "scores_chosen": [chance.gauss(0.5, 1) for _ in range(300)],
             "scores_rejected": [chance.gauss(-0.6, 1) for _ in range(300)],

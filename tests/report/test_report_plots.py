@@ -182,6 +182,28 @@ def test_preference_training_gets_its_own_panels(figures: list[Figure]) -> None:
     assert {axis.get_xlabel() for axis in figures[0].axes} == {"optimiser step"}
 
 
+def test_reward_panels_show_one_kind_of_value_each(figures: list[Figure]) -> None:
+    values = {"loss": 2.0, "pair_accuracy": 0.7, "pair_loss": 0.5, "ordinal_accuracy": 0.4}
+    values |= {"rating_absolute_error": 0.8, "ordinal_absolute_error": 0.9}
+    rows = [{"stage": "reward", "kind": "train", "step": step, **values} for step in (1, 2)]
+    training_plots.reward_plot(rows, {})
+    shown = {axis.get_title(loc="left"): set(lines(axis)) for axis in figures[0].axes}
+    assert shown == {
+        "Loss": {"training"},
+        "Accuracy on training pairs": {"training"},
+        "Error on training ratings": {"rating absolute error", "ordinal absolute error"},
+    }
+
+
+def test_the_score_of_an_evaluation_is_no_reward(figures: list[Figure]) -> None:
+    rows = [
+        {"stage": "ppo", "kind": "train", "step": 1, "reward": 1.0, "score": 1.0},
+        {"stage": "ppo", "kind": "eval", "step": 1, "score": 0.25},  # a pass rate, to rank by
+    ]
+    training_plots.rlhf_plot(rows, "ppo")
+    assert set(lines(panel(figures[0], "Reward"))) == {"reward", "score"}
+
+
 def test_one_point_nan_and_constant_values_can_be_drawn() -> None:
     rows = [{"stage": "ppo", "kind": "train", "step": 1, "reward": None, "kl": 0.0}]
     assert training_plots.rlhf_plot(rows, "ppo")

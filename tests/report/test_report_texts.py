@@ -14,6 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modern_rlhf.evaluation.evaluator import PERIODIC_METRICS
+from modern_rlhf.honesty import assess
+from modern_rlhf.metrics.results import MetricsReport
 from modern_rlhf.report.curves import (
     evaluation_curves,
     logged_keys,
@@ -22,6 +25,7 @@ from modern_rlhf.report.curves import (
     training_curve,
 )
 from modern_rlhf.report.html import render
+from modern_rlhf.report.html_tables import differences_table, reward_table
 from modern_rlhf.report.inputs import read_run
 from modern_rlhf.report.labels import duration, number
 from modern_rlhf.report.samples import read_samples, write_samples
@@ -62,7 +66,7 @@ def test_the_closing_table_word_for_word() -> None:
         "KL to SFT (nats)  -                     -      123.5",
         "",
         "BERTScore n/a (SFT): offline",
-        "Intervals: 95% bootstrap over 18 to 20 items.",
+        "Intervals: 95% over 18 to 20 items (bootstrap; binomial for rates of few).",
         "Targets met: 1 of 2.",
         "Honesty checks that raised a flag: a.",
     ]
@@ -238,6 +242,7 @@ def test_the_page_holds_the_numbers_of_the_files(page: str) -> None:
     assert "4,210.0 (1 h 10 min)" in text and "builtin:tiny-code-lm" in text
     assert re.search(r"metrics\.jsonl line \d+ is torn", text)
     assert "made-up numbers for tests" in text  # the configuration is there
+    assert "commit 0123abc" in text
     assert "pairwise accuracy 0.780 [0.730, 0.830] 300" in text  # the reward model's
     assert "accuracy of longer wins 0.410 [0.350, 0.470]" in text
     assert "synthetic and people's ratings 0.290 [0.040, 0.510] 60 made <up>: Pearson" in text
@@ -251,6 +256,59 @@ def test_the_page_holds_the_numbers_of_the_files(page: str) -> None:
         "Configuration",
     ):
         assert heading in text
+
+
+def test_a_difference_is_coloured_by_what_is_better() -> None:
+    def gap(value: float) -> dict[str, float]:
+        return {"difference": value, "low": value - 0.1, "high": value + 0.1, "p_value": 0.01}
+
+    differences = {"bleu": 0.3, "pass_at_1/eval_seen": -0.3, "perplexity": -5.0, "safety": 0.3}
+    differences |= {"kl": 2.0, "style": 0.05}
+    text = differences_table({"sft - base": {name: gap(v) for name, v in differences.items()}})
+    found = dict(re.findall(r'<th scope="row">([^<]+)</th><td class="(\w*)">', text))
+    assert found == {
+        "BLEU": "good",
+        "pass@1, eval seen": "bad",
+        "reference perplexity": "good",
+        "flagged as unsafe": "bad",
+        "KL to SFT (nats)": "",  # neither: RLHF has to move away
+        "style violations a line": "",  # the interval holds 0
+    }
+
+
+@pytest.mark.parametrize(
+    ("judges", "told"), [("people", "people's ratings"), ("simulated", "simulated ratings")]
+)
+def test_the_page_says_whose_ratings_these_are(judges: str, told: str) -> None:
+    entry = {"pearson": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    evaluation = {
+        "accuracy": {"value": 0.7, "low": 0.6, "high": 0.8, "n": 9},
+        "judges": {"pairs": judges, "ratings": judges},
+        "rating_correlation": {"score": entry},
+    }
+    text = " ".join(Page(reward_table(evaluation)).texts)
+    assert f"score and {told}" in text
+    assert f"held-out pairs judged by {judges.replace('simulated', 'simulated raters')}" in text
+
+
+def test_the_made_up_run_logs_only_what_runs_log(finished_run: Path, repository: Path) -> None:
+    """Or the tests of this folder would test a log that nobody writes."""
+    cells = re.findall(r"^\| (`.+?) \|", (repository / "docs" / "metrics.md").read_text(), re.M)
+    keys = re.findall(r"`([^`]+)`", " ".join(cells))
+    page = re.compile("|".join(re.sub(r"<\w+>", r"\\w+", key) for key in keys))
+    run = read_run(finished_run)
+    written = {key for row in run.metrics if row["kind"] == "train" for key in row}
+    assert {key.removesuffix("_nonfinite") for key in written if not page.fullmatch(key)} == {
+        "explained_variance"
+    }
+    periodic = {f"{name}{end}" for name in PERIODIC_METRICS for end in ("", "_low", "_high")}
+    evaluated = {key for row in run.metrics if row["kind"] == "eval" for key in row}
+    assert evaluated <= {*periodic, "schema", "stage", "kind", "step", "epoch", "score"}
+    assert {row["stage"] for row in run.metrics if row["kind"] == "eval"} == {"sft", "ppo"}
+    nothing: dict[str, Any] = {"train_prompts": [], "train_answers": [], "eval_prompts": []}
+    reports = {"base": MetricsReport({}, 0, {}, [])}
+    checks = assess(reports_by_model=reports, eval_references=[], baselines={}, **nothing)
+    assert run.results["honesty_assessment"].keys() <= checks.keys()
 
 
 def test_generated_text_stays_text(page: str) -> None:
