@@ -6,7 +6,9 @@
 The fixture has 236 CoNaLa items with the answers of five systems, graded 0-4 by people. The model scores
 each answer with the reference as its prompt, and without it (the answer alone: the fixture holds no
 question text). All answers of an item are in one fold. With `--train-backbone E` the backbone trains for
-E epochs on every fold's training part, otherwise it is frozen and only the heads train.
+E epochs on every fold's training part, otherwise it is frozen and only the heads train. Settings are
+given, never chosen by the scores printed here: `--choose` picks the heads' weight decay inside the
+training part of each fold.
 Prints Pearson and Spearman beside chrF's, with the 95% interval of the difference (items resampled).
 """
 
@@ -24,9 +26,10 @@ import numpy as np
 from modern_rlhf.config.reward import HEAD_WEIGHT_DECAY, RewardConfig
 from modern_rlhf.config.training import TrainingConfig
 from modern_rlhf.records import Rating
-from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.reward_model.statistics import correlation
 from modern_rlhf.trainer.reward import RewardTrainer
+
+DECAYS = (3.0, 10.0, 30.0, 100.0)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -58,10 +61,9 @@ def cross_validated(
         kept = cache / f"fold-{hashlib.sha256(content.encode()).hexdigest()[:16]}.npy"
         inside = [i for i, r in enumerate(ratings) if r.group_id in fold]
         if not kept.is_file():
-            model = trained([r for r in ratings if r.group_id not in fold], arguments, cache)
-            found = model.score(
-                [ratings[i].prompt for i in inside], [ratings[i].response for i in inside]
-            )
+            outside = [r for r in ratings if r.group_id not in fold]
+            decay = chosen_decay(outside, arguments, cache)
+            found = held_out_scores(outside, [ratings[i] for i in inside], decay, arguments, cache)
             kept.parent.mkdir(parents=True, exist_ok=True)
             np.save(kept, found)
             print(
@@ -77,8 +79,33 @@ def cross_validated(
     return scores
 
 
-def trained(ratings: list[Rating], arguments: argparse.Namespace, cache: Path) -> CustomRewardModel:
-    """A reward model on the backbone, trained on `ratings` by `RewardTrainer`."""
+def chosen_decay(ratings: list[Rating], arguments: argparse.Namespace, cache: Path) -> float:
+    """The weight decay given, or with `--choose` the best of `DECAYS` over 3 folds of these ratings."""
+    if not arguments.choose:
+        return float(arguments.weight_decay)
+    names = sorted({r.group_id for r in ratings})
+    np.random.default_rng(arguments.seed + 1).shuffle(names)
+    inner = [set(names[i::3]) for i in range(3)]
+    found = {}
+    for decay in DECAYS:
+        scores, grades = [], []
+        for fold in inner:
+            test = [r for r in ratings if r.group_id in fold]
+            rest = [r for r in ratings if r.group_id not in fold]
+            scores += held_out_scores(rest, test, decay, arguments, cache)
+            grades += [r.scores["overall"] for r in test]
+        found[decay] = float(np.corrcoef(scores, grades)[0, 1])
+    return max(found, key=lambda decay: found[decay])
+
+
+def held_out_scores(
+    ratings: list[Rating],
+    held_out: list[Rating],
+    decay: float,
+    arguments: argparse.Namespace,
+    cache: Path,
+) -> list[float]:
+    """Scores of `held_out` by a reward model trained on `ratings` by `RewardTrainer`."""
     epochs = arguments.train_backbone
     config = RewardConfig(
         custom_reward_heads=1,
@@ -89,7 +116,7 @@ def trained(ratings: list[Rating], arguments: argparse.Namespace, cache: Path) -
         reward_max_length=arguments.max_length,
         reward_batch_size=16,
         reward_epochs=arguments.epochs,
-        reward_weight_decay=arguments.weight_decay,
+        reward_weight_decay=decay,
         use_human_logits=False,
     )
     training = TrainingConfig(
@@ -107,7 +134,7 @@ def trained(ratings: list[Rating], arguments: argparse.Namespace, cache: Path) -
         validation_fraction=0.0,
     )
     trainer.train()
-    return trainer.model.eval()
+    return trainer.model.eval().score([r.prompt for r in held_out], [r.response for r in held_out])
 
 
 def difference_interval(
@@ -137,6 +164,7 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=160)
     parser.add_argument("--epochs", type=int, default=5, help="of heads on a frozen backbone")
     parser.add_argument("--weight-decay", type=float, default=HEAD_WEIGHT_DECAY, help="of these")
+    parser.add_argument("--choose", action="store_true", help="that decay, inside every fold")
     parser.add_argument("--train-backbone", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "no"))

@@ -83,12 +83,14 @@ def read_graded(path: str) -> GradedAnswers:
         if not isinstance(row, dict):
             raise DataError(f"{where}: expected an object, not {type(row).__name__}")
         grade = _field(row, GRADE, where)
-        number = isinstance(grade, int | float) and not isinstance(grade, bool)
-        if not number or not math.isfinite(grade):
-            raise DataError(f"{where}: the grade {grade!r} is not a number")
+        if not _is_number(grade):
+            raise DataError(f"{where}: the grade {str(grade)[:40]!r} is not a number")
         references = _field(row, REFERENCES, where, default=[])
+        texts = [references] if isinstance(references, str) else references
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise DataError(f"{where}: the references are {references!r:.60}; expected texts")
         found.predictions.append(str(_field(row, PREDICTION, where)))
-        found.references.append([references] if isinstance(references, str) else list(references))
+        found.references.append(texts)
         found.prompts.append(str(_field(row, PROMPT, where, default="")))
         found.grades.append(float(grade))
         found.groups.append(str(_field(row, ITEM, where, default=f"line {number}")))
@@ -109,6 +111,13 @@ def _from_feedback(path: str) -> GradedAnswers:
         found.grades.append(rating.overall)
         found.groups.append(group_id_of(rating))
     return found
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 def _field(row: Mapping[str, Any], names: Sequence[str], where: str, default: Any = None) -> Any:

@@ -102,9 +102,12 @@ def correlate(args: argparse.Namespace) -> int:
     at_least(0, args, "bootstrap_samples")
     from modern_rlhf.cli.correlate import correlate_command
 
+    metrics = [name for name in args.metrics.split(",") if name]
+    if not metrics and args.reward_model is None:
+        raise ConfigError("--metrics names none: leave it out for all, or give --reward-model")
     text = correlate_command(
         args.graded,
-        metrics=[name for name in args.metrics.split(",") if name],
+        metrics=metrics,
         reward_model=args.reward_model,
         bertscore_model=args.bertscore_model,
         output_dir=args.output_dir,

@@ -73,6 +73,17 @@ def test_other_names_of_the_columns(tmp_path: Path) -> None:
     assert (graded.groups, graded.prompts) == (["7"], ["do it"])
 
 
+def test_rows_without_an_item_are_items_of_their_own(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k != "item"} for row in ROWS[:3]]
+    assert read_graded(write(tmp_path / "g.jsonl", rows)).groups == ["line 1", "line 2", "line 3"]
+
+
+def test_no_metric_at_all_is_refused(tmp_path: Path, capsys) -> None:
+    path = write(tmp_path / "graded.jsonl", ROWS)
+    assert main(["correlate", path, "--metrics", ","]) == 2
+    assert "--metrics names none" in capsys.readouterr().err
+
+
 def test_human_feedback_is_graded_answers(tmp_path: Path) -> None:
     rows = [
         {"id": 1, "prompt": "p", "response": "good", "rating": 5, "comment": ""},
@@ -95,6 +106,8 @@ def test_human_feedback_is_graded_answers(tmp_path: Path) -> None:
         ('{"grade": 1}\n', "line 1: no 'prediction'"),
         ('{"prediction": "x", "grade": "high"}\n', "the grade 'high' is not a number"),
         ('{"prediction": "x", "grade": true}\n', "is not a number"),
+        (f'{{"prediction": "x", "grade": {"9" * 400}}}\n', "the grade '9999.* is not a number"),
+        ('{"prediction": "x", "grade": 1, "references": 7}\n', "references are 7; expected texts"),
         ("[1]\n", "expected an object"),
         ('{"prediction": \n', "broken JSON"),
         ("\n\n", "no graded answer"),
