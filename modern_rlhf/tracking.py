@@ -96,7 +96,8 @@ class RunTracker:
 
         Args:
             stage: `sft`, `reward`, `ppo`, ...
-            step: optimiser steps taken in this stage.
+            step: steps taken in this stage: optimiser steps, and rollouts where samples are drawn
+                (one has several optimiser steps).
             values: numbers, or None for "could not be computed"; nothing that depends on the clock.
             epoch: passes over the data so far, a fraction inside one.
             kind: `train` or `eval`; an `eval` line may hold `<metric>_low` and `<metric>_high`.

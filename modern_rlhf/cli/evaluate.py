@@ -34,7 +34,6 @@ from modern_rlhf.sandbox.remembered import check_prompts
 from modern_rlhf.trainer.runtime import Runtime
 from modern_rlhf.utils.atomic import output_error, write_bytes, write_json, write_text
 from modern_rlhf.utils.device import resolve_device
-from modern_rlhf.utils.paths import resolve_path
 
 SCHEMA = 1
 
@@ -69,7 +68,7 @@ def evaluate_command(
         DataError, ModelError, MetricError: unusable data, models or metrics, in one line.
         OutputError, SandboxError: the folder cannot be written, or the executor cannot start.
     """
-    items = load_evaluation_set(resolve_path(data), max_items=max_items, seed=settings.seed)
+    items = load_evaluation_set(data, max_items=max_items, seed=settings.seed)
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,6 @@ from modern_rlhf.trainer.inputs import stop_ids
 from modern_rlhf.trainer.runtime import Runtime
 from modern_rlhf.utils.atomic import write_text
 from modern_rlhf.utils.device import resolve_device
-from modern_rlhf.utils.paths import resolve_path
 
 
 def _runtime(device: str) -> Runtime:
@@ -89,7 +88,7 @@ def answers_to_rate(
     Raises:
         DataError: unusable prompts, or one that does not fit a model's context.
     """
-    loaded = load_prompts(resolve_path(prompts))
+    loaded = load_prompts(prompts)
     found = list({item.prompt: item for item in loaded.items}.values())
     texts = [item.prompt for item in found]
     ids = Counter(item.group_id for item in found)

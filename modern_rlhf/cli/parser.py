@@ -15,11 +15,9 @@ from typing import NoReturn
 from modern_rlhf.config.fields import nearest
 from modern_rlhf.config.io import apply_overrides, load_config
 from modern_rlhf.config.presets import PRESETS, get_preset
-from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.config.sections import STAGES, ModernRLHFConfig
 from modern_rlhf.config.training import ALGORITHMS
 from modern_rlhf.errors import ConfigError
-
-STAGES = ("all", "sft", "reward", "rlhf", "evaluate")
 
 FLAG_FIELDS = {
     "epochs": "training.rlhf_epochs",
@@ -103,7 +101,7 @@ def train_parser(prog: str, epilog: str = "") -> argparse.ArgumentParser:
     add(
         "--dry-run",
         action="store_true",
-        help="resolve everything, try one tiny step, write nothing",
+        help="check everything, try one tiny step, write nothing; an occupied folder is said, no error",
     )
     add("--debug", action="store_true", help="show the traceback of an error")
     return parser

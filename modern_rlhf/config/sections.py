@@ -188,6 +188,9 @@ class ModernRLHFConfig:
         return dataclasses.asdict(self)
 
 
+STAGES = ("all", "sft", "reward", "rlhf", "evaluate")
+"""What `--stage` takes: the whole run, or one stage of it."""
+
 LISTS = ("tags", "trackers")
 """Fields of the configuration that are lists of words, outside of any section."""
 

@@ -1,19 +1,21 @@
 """`ModernDataLoader`: the data section of a configuration, as lists of `DataSample`.
 
 A thin view for notebooks on the loaders of this room: it chooses the path, keeps the reports, holds
-out a validation part where there is no evaluation file, and takes out of the training rows what
+out an evaluation part where there is no evaluation file, and takes out of the training rows what
 would give the evaluation away. Everything else is the loaders' work.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from modern_rlhf.data_loader.demonstrations import load_demonstrations
+from modern_rlhf.data_loader.evaluation_set import EvaluationSet
 from modern_rlhf.data_loader.prompts import load_prompts
 from modern_rlhf.data_loader.sources import CONALA, named_path
-from modern_rlhf.data_loader.splits import OverlapRemoval, remove_overlap, split_by_group
+from modern_rlhf.data_loader.splits import OverlapRemoval, hold_out, remove_overlap
 from modern_rlhf.errors import DataError
 from modern_rlhf.feedback.store import load_feedback
 from modern_rlhf.records import DataSample, Demonstration, Prompt, Rating
@@ -24,7 +26,7 @@ class ModernDataLoader:
     """Loads what `config.data` names.
 
     Args:
-        config_or_data_section: a whole configuration (its seed decides the validation split), or its
+        config_or_data_section: a whole configuration (its seed decides what is held out), or its
             `data` section alone (seed 0).
 
     Attributes:
@@ -36,6 +38,8 @@ class ModernDataLoader:
         self._data = getattr(config_or_data_section, "data", config_or_data_section)
         training = getattr(config_or_data_section, "training", None)
         self._seed = 0 if training is None else int(training.seed)
+        evaluation = getattr(config_or_data_section, "evaluation", None)
+        self._eval_samples = None if evaluation is None else evaluation.eval_samples
         self.reports: dict[str, LoadReport] = {}
         self.leaks: OverlapRemoval[Demonstration] | None = None
 
@@ -57,23 +61,27 @@ class ModernDataLoader:
     load_train_data = load_training_data
 
     def load_eval_data(self) -> list[DataSample]:
-        """The evaluation rows: `data.eval_data_path`, else the part held out from training."""
-        _, evaluation = self._split()
-        if not evaluation:
+        """The items a run evaluates on: of `data.eval_data_path`, else those held out from training.
+
+        (A run leaves out tasks that cannot be judged, too.)
+        """
+        _, held = self._split()
+        if not held:
             raise DataError(
-                "no evaluation data: set data.eval_data_path, or raise data.validation_fraction "
-                f"(now {self._data.validation_fraction:g})"
+                "no evaluation data: set data.eval_data_path, or raise data.evaluation_fraction "
+                f"(now {self._data.evaluation_fraction:g})"
             )
-        return [sample_of_demonstration(item) for item in evaluation]
+        found = EvaluationSet(held, "")
+        if self._eval_samples is not None:
+            found = found.subset(self._eval_samples, seed=self._seed)
+        return [
+            dataclasses.replace(sample_of_prompt(item), response=item.reference or "")
+            for item in found.items
+        ]
 
     def load_prompts(self) -> list[DataSample]:
         """The prompts to sample from: `data.prompts_path`, else the training data's."""
-        path = self._data.prompts_path or self._train_path()
-        loaded = load_prompts(
-            self._named(path), max_rows=self._data.max_prompts, min_prob=self._data.min_prob
-        )
-        self.reports["prompts"] = loaded.report
-        return [sample_of_prompt(item) for item in loaded.items]
+        return [sample_of_prompt(item) for item in self._prompts()]
 
     def load_human_feedback(self) -> list[DataSample]:
         """Every rated answer of `data.human_feedback_path`, its rating on the 1-5 scale."""
@@ -85,8 +93,8 @@ class ModernDataLoader:
         self.reports["feedback"] = feedback.report
         return [sample_of_rating(item) for item in feedback.ratings]
 
-    def _split(self) -> tuple[list[Demonstration], list[Demonstration]]:
-        """Training and evaluation records, before the leak check."""
+    def _split(self) -> tuple[list[Demonstration], list[Prompt]]:
+        """Training and evaluation records as a run has them, before the leak check."""
         data = self._data
         train = load_demonstrations(
             self._named(self._train_path()),
@@ -95,14 +103,23 @@ class ModernDataLoader:
         )
         self.reports["train"] = train.report
         if data.eval_data_path:
-            evaluation = load_demonstrations(self._named(data.eval_data_path))
+            evaluation = load_prompts(self._named(data.eval_data_path))
             self.reports["eval"] = evaluation.report
             return train.items, evaluation.items
-        share = data.validation_fraction
-        parts = split_by_group(
-            train.items, fractions={"train": 1 - share, "eval": share}, seed=self._seed
+        shown, _, held = hold_out(
+            train.items, self._prompts(), fraction=data.evaluation_fraction, seed=self._seed
         )
-        return parts["train"], parts["eval"]
+        return shown, held
+
+    def _prompts(self) -> list[Prompt]:
+        data = self._data
+        loaded = load_prompts(
+            self._named(data.prompts_path or self._train_path()),
+            max_rows=data.max_prompts,
+            min_prob=data.min_prob,
+        )
+        self.reports["prompts"] = loaded.report
+        return loaded.items
 
     def _train_path(self) -> str:
         return self._data.train_data_path or CONALA

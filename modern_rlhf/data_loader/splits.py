@@ -81,6 +81,42 @@ def split_by_group(
     return splits
 
 
+def group_key_of(
+    demonstrations: Sequence[Demonstration], prompts: Sequence[Prompt]
+) -> Callable[[Demonstration | Prompt], str]:
+    """One key for both lists, so that a demonstration and a prompt of one question stay together.
+
+    The question id where the lists share ids (or one of them is empty), else the normalised prompt.
+    """
+    shared = {d.group_id for d in demonstrations} & {p.group_id for p in prompts}
+    by_id = bool(shared) or not demonstrations
+
+    def key(item: Demonstration | Prompt) -> str:
+        return item.group_id if by_id and item.group_id else group_of_prompt(item.prompt)
+
+    return key
+
+
+def hold_out(
+    demonstrations: Sequence[Demonstration],
+    prompts: Sequence[Prompt],
+    *,
+    fraction: float,
+    seed: int,
+) -> tuple[list[Demonstration], list[Prompt], list[Prompt]]:
+    """What a run without an evaluation file trains on and is evaluated on.
+
+    Returns:
+        Demonstrations and prompts that remain, and the prompts held out: about `fraction` of the
+        questions, none of which is in the former two.
+    """
+    shares = {"train": 1.0 - fraction, "held": fraction}
+    group = group_key_of(demonstrations, prompts)
+    parts = split_by_group(prompts, fractions=shares, seed=seed, group=group)
+    shown = split_by_group(demonstrations, fractions=shares, seed=seed, group=group)["train"]
+    return shown, parts["train"], parts["held"]
+
+
 def _side(key: str, fractions: Mapping[str, float], seed: int) -> str:
     digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
     point = int.from_bytes(digest[:8], "big") / 2**64  # uniform in [0, 1)

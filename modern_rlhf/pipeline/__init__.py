@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ConversationDataset": "modern_rlhf.pipeline.function_style",
     "ModernRLHFPipeline": "modern_rlhf.pipeline.pipeline",
-    "PipelineResults": "modern_rlhf.pipeline.pipeline",
+    "PipelineResults": "modern_rlhf.pipeline.results",
     "RLHFConfig": "modern_rlhf.pipeline.function_style",
     "RLHFPipeline": "modern_rlhf.pipeline.function_style",
     "create_preference_dataloader": "modern_rlhf.pipeline.function_style",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,13 @@ from modern_rlhf.data_loader.evaluation_set import (
     load_evaluation_set,
 )
 from modern_rlhf.data_loader.prompts import load_prompts
-from modern_rlhf.data_loader.splits import OverlapRemoval, remove_overlap, split_by_group
+from modern_rlhf.data_loader.splits import (
+    OverlapRemoval,
+    group_key_of,
+    hold_out,
+    remove_overlap,
+    split_by_group,
+)
 from modern_rlhf.errors import DataError
 from modern_rlhf.pipeline.judgements import load_judgements
 from modern_rlhf.pipeline.settings import digest
@@ -154,22 +160,6 @@ def load_run_data(config: ModernRLHFConfig) -> RunData:
     )
 
 
-def _group_key(
-    demonstrations: list[Demonstration], prompts: list[Prompt]
-) -> Callable[[Demonstration | Prompt], str]:
-    """One key for both lists, so that a demonstration and a prompt of one question stay together.
-
-    The question id where the lists share ids (or one of them is empty), else the normalised prompt.
-    """
-    shared = {d.group_id for d in demonstrations} & {p.group_id for p in prompts}
-    by_id = bool(shared) or not demonstrations
-
-    def key(item: Demonstration | Prompt) -> str:
-        return item.group_id if by_id and item.group_id else group_of_prompt(item.prompt)
-
-    return key
-
-
 def _hold_out_evaluation(
     demonstrations: list[Demonstration],
     prompts: list[Prompt],
@@ -178,21 +168,15 @@ def _hold_out_evaluation(
 ) -> EvaluationSet:
     """Take a share of the groups out of both training lists, in place, to be evaluated on."""
     fraction, seed = config.data.evaluation_fraction, config.training.seed
-    shares = {"train": 1.0 - fraction, "evaluation": fraction}
-    group = _group_key(demonstrations, prompts)
-    parts = split_by_group(prompts, fractions=shares, seed=seed, group=group)
-    if demonstrations:
-        demonstrations[:] = split_by_group(
-            demonstrations, fractions=shares, seed=seed, group=group
-        )["train"]
-    prompts[:] = parts["train"]
+    kept, prompts[:], held = hold_out(demonstrations, prompts, fraction=fraction, seed=seed)
+    demonstrations[:] = kept
     source = config.data.prompts_path or config.data.train_data_path
-    if not parts["evaluation"] or not prompts:
+    if not held or not prompts:
         raise DataError(
             f"{source} has too few questions to hold {fraction:.0%} out; give data.eval_data_path"
         )
-    lines.append(f"evaluation: {len(parts['evaluation'])} items held out of {source} by question")
-    found = EvaluationSet(parts["evaluation"], f"held out of {source}", is_conala_path(source))
+    lines.append(f"evaluation: {len(held)} items held out of {source} by question")
+    found = EvaluationSet(held, f"held out of {source}", is_conala_path(source))
     cap = config.evaluation.eval_samples
     return found if cap is None else found.subset(cap, seed=seed)
 
@@ -207,7 +191,7 @@ def _split_validation(run: RunData, config: ModernRLHFConfig) -> RunData:
         return run
     shares = {"train": 1.0 - fraction, "validation": fraction}
     seed = config.training.seed + 1  # another hash than the evaluation split's
-    group = _group_key(run.demonstrations, run.prompts)
+    group = group_key_of(run.demonstrations, run.prompts)
     prompts = split_by_group(run.prompts, fractions=shares, seed=seed, group=group)
     demonstrations = split_by_group(run.demonstrations, fractions=shares, seed=seed, group=group)
     if not prompts["train"] or not prompts["validation"]:

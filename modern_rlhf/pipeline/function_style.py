@@ -27,7 +27,8 @@ from modern_rlhf.losses.preference import preference_loss
 from modern_rlhf.models.forward import ValueModel
 from modern_rlhf.models.heads import linear_value_head
 from modern_rlhf.models.loading import load_backbone
-from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline, PipelineResults
+from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
+from modern_rlhf.pipeline.results import PipelineResults
 from modern_rlhf.records import PreferencePair
 from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.trainer.dpo import DPOTrainer
@@ -68,7 +69,12 @@ class RLHFPipeline:
         self._options = options
 
     def _run(self, stage: str) -> PipelineResults:
-        return ModernRLHFPipeline(self.config, stage=stage, **self._options).run_full_pipeline()
+        pipeline = ModernRLHFPipeline(self.config, stage=stage, **self._options)
+        try:
+            return pipeline.run_full_pipeline()
+        finally:
+            if pipeline.claimed:  # the folder is this object's: gone on with, never removed
+                self._options |= {"resume": True, "overwrite": False}
 
     def run_sft(self) -> PipelineResults:
         """Fine-tune on the demonstrations."""

@@ -11,19 +11,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modern_rlhf.config.sections import ModernRLHFConfig
+from modern_rlhf.config.sections import STAGES, ModernRLHFConfig
 from modern_rlhf.config.training import OFFLINE_ALGORITHMS
 from modern_rlhf.data_loader.evaluation_set import EvaluationSet
+from modern_rlhf.data_loader.rows import prompts_from_rows
 from modern_rlhf.errors import ConfigError, OutputError, StopRequested
 from modern_rlhf.evaluation.results import PolicyEvaluation
 from modern_rlhf.pipeline import plan, stages
 from modern_rlhf.pipeline.artifacts import Artifacts, refuse_occupied
 from modern_rlhf.pipeline.data import RunData, load_run_data, rows_line
-from modern_rlhf.pipeline.results import write_results
+from modern_rlhf.pipeline.results import PipelineResults, write_results
 from modern_rlhf.pipeline.session import Session, resolved, seed_global_generators
 from modern_rlhf.pipeline.settings import (
     FOLDERS,
@@ -40,29 +40,6 @@ from modern_rlhf.pipeline.workspace import Workspace, folder_of
 from modern_rlhf.report.build import build_report
 from modern_rlhf.trainer.runtime import NeverStop, StopSignal
 from modern_rlhf.utils.device import DeviceChoice, resolve_device
-
-STAGES = ("all", "sft", "reward", "rlhf", "evaluate")
-
-
-@dataclass(frozen=True)
-class PipelineResults:
-    """What a run reached.
-
-    Attributes:
-        success: every stage asked for finished.
-        evaluation_metrics: the final model's value by metric (None where it has none).
-        targets_met: by metric, whether the target was reached; None where there is no value.
-        stages: by stage, seconds, memory, tokens a second.
-        output_dir: where everything lies.
-        results: the content of training_results.json (empty when nothing was evaluated).
-    """
-
-    success: bool
-    evaluation_metrics: dict[str, float | None]
-    targets_met: dict[str, bool | None]
-    stages: dict[str, Any]
-    output_dir: Path
-    results: dict[str, Any] = field(default_factory=dict)
 
 
 class ModernRLHFPipeline:
@@ -101,7 +78,7 @@ class ModernRLHFPipeline:
         self.stage = stage
         self.stop = stop or NeverStop()
         self.progress = progress
-        self._claimed = False
+        self.claimed = False
         self.device: DeviceChoice = resolve_device(
             config.hardware, mixed_precision=config.training.mixed_precision
         )
@@ -134,8 +111,20 @@ class ModernRLHFPipeline:
     run_multi_stage_pipeline = run_full_pipeline
 
     def dry_run(self) -> str:
-        """Resolve everything, take one tiny step, and return the plan; writes nothing."""
-        lines = plan.dry_run(resolved(self.config), self.device, self.load_data())
+        """The plan, after every check and one tiny step; an occupied folder is said, no error.
+
+        Raises:
+            ModernRLHFError: whatever else would stop the run. Nothing is written.
+        """
+        check_earlier(self.artifacts, self.config, algorithm=self.algorithm, stage=self.stage)
+        lines = plan.dry_run(
+            resolved(self.config),
+            self.device,
+            self.artifacts,
+            stage=self.stage,
+            runs=self._runs(self.stage),
+            overwrite=self.overwrite,
+        )
         try:
             refuse_occupied(
                 self.artifacts.root, self.resume or self.overwrite or self.stage != "all"
@@ -153,7 +142,7 @@ class ModernRLHFPipeline:
 
     def prepare_reward_model(self) -> Any:
         """Train the reward model, after SFT where that is missing, and return it (or the finished one)."""
-        with self._session(stage="reward") as workspace:
+        with self._session("reward", up_to="reward") as workspace:
             self._run_up_to(workspace, "reward")
             return stages.load_reward_model(workspace)
 
@@ -167,9 +156,7 @@ class ModernRLHFPipeline:
         Raises:
             ConfigError: RLHF was trained in this folder already, on other prompts.
         """
-        from modern_rlhf.data_loader.rows import prompts_from_rows
-
-        with self._session(stage="rlhf") as workspace:
+        with self._session("rlhf", up_to="rlhf") as workspace:
             if train is not None:
                 workspace.data.prompts = prompts_from_rows(train)
             if eval is not None:
@@ -182,7 +169,7 @@ class ModernRLHFPipeline:
 
     def evaluate_model(self, model: str | None = None) -> PolicyEvaluation:
         """Evaluate a model (default: the newest of this run) on the evaluation set; removes nothing."""
-        with self._session(stage="evaluate", reads=True) as workspace:
+        with self._session("evaluate", reads=True) as workspace:
             names = self._models()
             source = model or list(names.values())[-1]
             evaluator = workspace.evaluator()
@@ -198,28 +185,38 @@ class ModernRLHFPipeline:
     # --- how it is done -------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _session(self, stage: str | None = None, *, reads: bool = False) -> Iterator[Workspace]:
+    def _session(
+        self, stage: str | None = None, *, up_to: str = "", reads: bool = False
+    ) -> Iterator[Workspace]:
         """A session on this run's folder; single stages go on in a folder that is not empty.
+
+        `up_to` says that the earlier stages will be run as well where they are missing.
 
         `overwrite` counts once, and not for what only `reads`: what this very object has written is
         gone on with, never removed.
         """
         stage = stage or self.stage
-        overwrite = self.overwrite and not (self._claimed or reads)
+        overwrite = self.overwrite and not (self.claimed or reads)
         session = Session(
             config=self.config,
             device=self.device,
             artifacts=self.artifacts,
-            resume=not overwrite and (self.resume or self._claimed or stage != "all"),
+            resume=not overwrite and (self.resume or self.claimed or stage != "all"),
             overwrite=overwrite,
             stage=stage,
+            runs=self._runs("all" if up_to else stage, up_to or "rlhf"),
             algorithm=self.algorithm,
             stop=self.stop,
             progress=self.progress,
         )
         with session as workspace:
-            self._claimed |= overwrite == self.overwrite
+            self.claimed |= overwrite == self.overwrite
             yield workspace
+
+    def _runs(self, stage: str, last: str = "rlhf") -> list[str]:
+        """The training stages of `--stage stage`; of all, those up to `last`."""
+        names = [name for name, _, _ in self._training_stages()]
+        return names[: names.index(last) + 1] if stage == "all" else [stage]
 
     def _run_up_to(
         self, workspace: Workspace, last: str, given: Mapping[str, Any] | None = None

@@ -6,24 +6,29 @@ does not load, prompts longer than the context, a memory need the machine does n
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.config.training import OFFLINE_ALGORITHMS
 from modern_rlhf.models.loading import context_length, load_causal_lm, load_tokenizer
+from modern_rlhf.pipeline.artifacts import Artifacts
 from modern_rlhf.pipeline.checks import (
-    check_judgements,
-    check_lengths,
-    check_models,
     encoded_demonstrations,
     lengths_line,
-    prompt_line,
 )
 from modern_rlhf.pipeline.data import RunData
+from modern_rlhf.pipeline.preflight import preflight
+from modern_rlhf.pipeline.workspace import Workspace
+from modern_rlhf.records import Demonstration, Prompt
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.trainer.algorithms import ALGORITHMS
+from modern_rlhf.trainer.inputs import with_lora
 from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer
 from modern_rlhf.trainer.ppo import PPOTrainer
 from modern_rlhf.trainer.runtime import Runtime
@@ -34,17 +39,34 @@ BYTES_FP32 = 4
 ADAM_COPIES = 4  # weights, gradients and Adam's two moments
 
 
-def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> str:
-    """The plan as text.
+def dry_run(
+    config: ModernRLHFConfig,
+    device: DeviceChoice,
+    artifacts: Artifacts,
+    *,
+    stage: str,
+    runs: Sequence[str],
+    overwrite: bool,
+) -> str:
+    """The plan as text; arguments as for `preflight`.
 
     Raises:
         ModernRLHFError: whatever would have stopped the run.
     """
     training, settings = config.training, config.model
-    check_models(config)
-    algorithm = training.rlhf_algorithm
-    check_judgements(config, data, reward=True, algorithm=algorithm)
-    encoded = check_lengths(config, data)
+    checked = preflight(
+        config,
+        artifacts,
+        stage=stage,
+        runs=runs,
+        algorithm=training.rlhf_algorithm,
+        overwrite=overwrite,
+    )
+    data, encoded = checked.data, checked.prompts
+    fitting = [data.prompts[i] for i in encoded.indices]
+    workspace = Workspace(config, device, artifacts, data, None)
+    with contextlib.closing(workspace):
+        workspace.check_tasks()
     tokenizer = load_tokenizer(settings.base_model_name)
     lm = load_causal_lm(settings.base_model_name, device=device.device)
     style: Any = settings.prompt_style
@@ -56,9 +78,10 @@ def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> st
         f"tokenizer of {len(tokenizer)} tokens, "
         f"{'chat template' if tokenizer.chat_template and style != 'plain' else 'plain template'}"
     )
-    lines.append(prompt_line(encoded))
+    shown: list[Demonstration] = []
     if data.demonstrations:
         examples = encoded_demonstrations(config, tokenizer, data.demonstrations)
+        shown = [data.demonstrations[i] for i in examples.indices[:2]]
         size = (
             training.sft_batch_size or training.batch_size
         ) * training.gradient_accumulation_steps
@@ -68,9 +91,10 @@ def dry_run(config: ModernRLHFConfig, device: DeviceChoice, data: RunData) -> st
         )
         lines.append(f"sft: {steps} steps of {size} sequences")
     lines.append(rlhf_line(config, data, len(encoded.input_ids)))
-    lines.append(_memory_line(config, parameters))
+    lines.append(memory_line(config, parameters, trained_parameters(config, lm)))
     lines.append("")
-    lines += _tiny_step(config, device, data, lm, tokenizer)
+    prompts = fitting[:8]
+    lines += _tiny_step(config, device, shown, prompts, lm, tokenizer)
     lines.append("dry run finished; nothing was written")
     return "\n".join(lines)
 
@@ -98,14 +122,29 @@ def rlhf_line(config: ModernRLHFConfig, data: RunData, prompts: int) -> str:
     )
 
 
-def _memory_line(config: ModernRLHFConfig, parameters: int) -> str:
-    """Weights, gradients and optimiser of the policy, frozen reference, value network, sampler."""
+def trained_parameters(config: ModernRLHFConfig, lm: Any) -> int:
+    """How many weights the policy's optimiser moves: all, or the adapters' alone."""
+    if not config.model.use_lora:
+        return sum(p.numel() for p in lm.parameters())
+    with torch.device("meta"):  # its shape is enough
+        shape = with_lora(type(lm)(lm.config), config.model, seed=0)
+    return sum(p.numel() for p in shape.parameters() if p.requires_grad)
+
+
+def memory_line(config: ModernRLHFConfig, parameters: int, moved: int) -> str:
+    """Weights, gradients and optimiser of the policy, frozen reference, value network, sampler.
+
+    Args:
+        parameters: of the policy. moved: those the optimiser moves.
+    """
     training = config.training
     gigabyte = 2**30
-    trained = parameters * BYTES_FP32 * ADAM_COPIES
+    full = parameters * BYTES_FP32 * ADAM_COPIES
+    adapters = moved if config.model.use_lora else 0
+    trained = (parameters + adapters + moved * (ADAM_COPIES - 1)) * BYTES_FP32
     reference = 0 if config.model.use_lora else parameters * BYTES_FP32
-    separate = training.algorithm == "ppo" and training.ppo_value_model == "separate"
-    value = trained if separate else 0
+    separate = training.rlhf_algorithm == "ppo" and training.ppo_value_model == "separate"
+    value = full if separate else 0
     sampler = parameters * 2
     total = (trained + reference + value + sampler) / gigabyte
     return (
@@ -129,9 +168,14 @@ class _LengthReward:
 
 
 def _tiny_step(
-    config: ModernRLHFConfig, device: DeviceChoice, data: RunData, lm: Any, tokenizer: Any
+    config: ModernRLHFConfig,
+    device: DeviceChoice,
+    demonstrations: list[Demonstration],
+    prompts: list[Prompt],
+    lm: Any,
+    tokenizer: Any,
 ) -> list[str]:
-    """One SFT step and one rollout with an update, on a handful of items."""
+    """One SFT step and one rollout with an update, on a handful of items that fit."""
     lines = []
     tiny = dataclasses.replace(
         config.training,
@@ -148,12 +192,11 @@ def _tiny_step(
         max_response_tokens=min(8, config.training.max_response_tokens),
     )
     runtime = Runtime(device=device.device, dtype=device.dtype)
-    if data.demonstrations:
-        rows = data.demonstrations[:2]
+    if demonstrations:
         done = SFTTrainer(
             lm,
             tokenizer,
-            train_data=rows,
+            train_data=demonstrations,
             config=dataclasses.replace(
                 tiny, max_response_tokens=config.training.max_response_tokens
             ),
@@ -161,23 +204,24 @@ def _tiny_step(
             model_config=config.model,
         ).train()
         lines.append(f"one SFT step: loss {done.metrics['loss']:.3f} in {done.seconds:.2f} s")
-    if (tiny.algorithm in OFFLINE_ALGORITHMS or tiny.use_dpo) and not tiny.dpo_online:
+    algorithm = tiny.rlhf_algorithm
+    if algorithm in OFFLINE_ALGORITHMS and not tiny.dpo_online:
         return lines
     options: dict[str, Any] = {
-        "prompts": data.prompts[:8],
+        "prompts": prompts,
         "reward": _LengthReward(),
         "config": dataclasses.replace(tiny, ppo_value_init="zero"),
         "runtime": runtime,
         "model_config": config.model,
     }
     trainer: PPOTrainer | PolicyGradientTrainer
-    if tiny.algorithm == "ppo":
+    if algorithm == "ppo":
         trainer = PPOTrainer(lm, tokenizer, **options)
     else:
-        trainer = PolicyGradientTrainer(lm, tokenizer, algorithm=tiny.algorithm, **options)
+        trainer = PolicyGradientTrainer(lm, tokenizer, algorithm=algorithm, **options)
     done = trainer.train()
     lines.append(
-        f"one {tiny.algorithm} rollout and update: loss {done.metrics['policy_loss']:.3f}, KL "
+        f"one {algorithm} rollout and update: loss {done.metrics['policy_loss']:.3f}, KL "
         f"{done.metrics['kl']:.3f} in {done.seconds:.2f} s"
     )
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,27 @@ from modern_rlhf.utils.atomic import write_json
 
 TARGETS = ("bertscore", "codebleu", "bleu", "rouge", "ruby")
 SHOWN_SAMPLES = 20
+
+
+@dataclass(frozen=True)
+class PipelineResults:
+    """What a run reached.
+
+    Attributes:
+        success: every stage asked for finished.
+        evaluation_metrics: the final model's value by metric (None where it has none).
+        targets_met: by metric, whether the target was reached; None where there is no value.
+        stages: by stage, seconds, memory, tokens a second.
+        output_dir: where everything lies.
+        results: the content of training_results.json (empty when nothing was evaluated).
+    """
+
+    success: bool
+    evaluation_metrics: dict[str, float | None]
+    targets_met: dict[str, bool | None]
+    stages: dict[str, Any]
+    output_dir: Path
+    results: dict[str, Any] = field(default_factory=dict)
 
 
 def targets_of(config: ModernRLHFConfig) -> dict[str, float]:

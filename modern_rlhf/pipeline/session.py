@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,11 @@ import torch
 from modern_rlhf.config.sections import ModernRLHFConfig
 from modern_rlhf.data_loader.sources import named_path
 from modern_rlhf.errors import ModernRLHFError, StopRequested
-from modern_rlhf.pipeline import checks
 from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts, refuse_occupied, remove_run
-from modern_rlhf.pipeline.data import RunData, load_run_data
-from modern_rlhf.pipeline.settings import check_settings
+from modern_rlhf.pipeline.data import RunData
+from modern_rlhf.pipeline.preflight import preflight
 from modern_rlhf.pipeline.workspace import LOGGER, Workspace
-from modern_rlhf.tracking import RunTracker, check_trackers, training_log_handler
+from modern_rlhf.tracking import RunTracker, training_log_handler
 from modern_rlhf.trainer.runtime import Runtime, StopSignal, deterministic_kernels
 from modern_rlhf.utils.atomic import write_json
 from modern_rlhf.utils.device import DeviceChoice
@@ -37,6 +37,7 @@ class Session:
     Args:
         resume: go on in a folder that is not empty.
         stage: the stage asked for, or `all`; decides what must agree with what lies in the folder.
+        runs: the training stages that may be run, which can be more than the one asked for.
         algorithm: the folder of the RLHF stage.
     """
 
@@ -49,6 +50,7 @@ class Session:
         resume: bool,
         overwrite: bool,
         stage: str,
+        runs: Sequence[str],
         algorithm: str,
         stop: StopSignal,
         progress: bool,
@@ -59,6 +61,7 @@ class Session:
         self.resume = resume
         self.overwrite = overwrite
         self.stage = stage
+        self.runs = runs
         self.algorithm = algorithm
         self.stop = stop
         self.progress = progress
@@ -73,26 +76,22 @@ class Session:
         processes = Runtime(device=self.device.device, dtype=self.device.dtype).processes
         # 1. Everything that bad input can break, before the folder is touched.
         processes.on_main(lambda: refuse_occupied(root, self.resume or self.overwrite))
-        if not self.overwrite:
-            check_settings(self.artifacts, self.config, algorithm=self.algorithm, stage=self.stage)
-        check_trackers(self.config.trackers)
         config = resolved(self.config)
-        data = load_run_data(config)
-        checks.check_models(config, reward=self._trains_reward())
-        checks.check_judgements(
+        checked = preflight(
             config,
-            data,
-            reward=self._trains_reward(),
-            algorithm=self.algorithm if self.stage in ("all", "rlhf") else None,
+            self.artifacts,
+            stage=self.stage,
+            runs=self.runs,
+            algorithm=self.algorithm,
+            overwrite=self.overwrite,
         )
-        data.lines.append(checks.prompt_line(checks.check_lengths(config, data)))
         if config.hardware.threads is not None:
             torch.set_num_threads(config.hardware.threads)
         self.workspace = Workspace(
             config=config,
             device=self.device,
             artifacts=self.artifacts,
-            data=data,
+            data=checked.data,
             tracker=None,
             resume=self.resume,
             stop=self.stop,
@@ -113,11 +112,6 @@ class Session:
             self.__exit__(type(error), error, None)
             raise
         return self.workspace
-
-    def _trains_reward(self) -> bool:
-        """Whether the reward stage will be run, rather than found finished or left out."""
-        finished = (self.artifacts.stage("reward_model") / "stage.json").is_file()
-        return self.stage in ("all", "reward") and (self.overwrite or not finished)
 
     def _claim(self) -> None:
         """Lock the folder; only then is anything in it removed."""

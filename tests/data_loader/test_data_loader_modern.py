@@ -23,7 +23,7 @@ def data_section(**fields):
         "max_train_samples": None,
         "max_prompts": None,
         "min_prob": None,
-        "validation_fraction": 0.3,
+        "evaluation_fraction": 0.3,
         "remove_overlap": True,
         "overlap_threshold": 0.9,
     }
@@ -82,7 +82,7 @@ def test_an_empty_path_and_the_name_conala_stand_for_the_local_corpus(write, tmp
         section = data_section(
             train_data_path=path,
             conala_local_path=str(tmp_path / "corpus"),
-            validation_fraction=0.0,
+            evaluation_fraction=0.0,
         )
         assert ModernDataLoader(section).load_training_data()[0].response == "s"
         assert ModernDataLoader(section).load_prompts()[0].reference == "s"
@@ -100,6 +100,26 @@ def test_the_name_conala_means_the_same_in_a_run():
     data = resolved(config).data
     assert data.train_data_path.endswith("/conala-corpus")
     assert data.eval_data_path == f"{data.train_data_path}@test"
+
+
+def test_what_is_held_out_is_what_a_run_evaluates_on(write):
+    from modern_rlhf.config import ModernRLHFConfig
+    from modern_rlhf.pipeline.data import load_run_data
+
+    rows = [{"intent": f"intent {n}", "snippet": f"s{n}", "question_id": n} for n in range(60)]
+    config = ModernRLHFConfig()
+    config.data.train_data_path, config.data.eval_data_path = write("train.jsonl", rows), None
+    config.data.human_feedback_path = None
+    for most in (None, 3):
+        config.evaluation.eval_samples = most
+        held = ModernDataLoader(config).load_eval_data()
+        run = load_run_data(config)
+        assert [s.prompt for s in held] == run.evaluation.prompts and len(held) >= 3
+        assert [s.response for s in held] == run.evaluation.references
+    shown = {s.prompt for s in ModernDataLoader(config).load_training_data()}
+    assert {d.prompt for d in run.demonstrations} <= shown and not shown & set(
+        run.evaluation.prompts
+    )
 
 
 def test_prompts_and_human_feedback(write):
