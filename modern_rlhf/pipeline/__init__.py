@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     )
     from modern_rlhf.pipeline.pipeline import (
         ModernRLHFPipeline,
-        PipelineResults,
         run_multi_stage_pipeline,
     )
+    from modern_rlhf.pipeline.results import PipelineResults
 
 _HOMES = {
     "ConversationDataset": "modern_rlhf.pipeline.function_style",
