@@ -55,11 +55,13 @@ def continue_sft(
 
 
 def pipeline_of(preset: str, seed: int, out: Path, overrides: list[str]) -> ModernRLHFPipeline:
-    """One seed's whole job, going on where an earlier call stopped."""
-    config = apply_overrides(
-        get_preset(preset),
-        [f"training.seed={seed}", f"data.output_path={out / f'seed-{seed}'}", *overrides],
-    )
+    """One seed's whole job, on all evaluation items, going on where an earlier call stopped."""
+    own = [
+        f"training.seed={seed}",
+        f"data.output_path={out / f'seed-{seed}'}",
+        "evaluation.eval_samples=null",
+    ]
+    config = apply_overrides(get_preset(preset), [*own, *overrides])
     return ModernRLHFPipeline(config, resume=True)
 
 

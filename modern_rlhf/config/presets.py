@@ -96,7 +96,7 @@ def get_cpu_test_config() -> ModernRLHFConfig:
             rollout_batch_size=384,
             samples_per_prompt=8,
             rlhf_epochs=2,
-            total_steps=180,
+            total_steps=150,
             ppo_epochs=1,
             ppo_mini_batches=2,
             ppo_lambda=1.0,
@@ -126,7 +126,9 @@ def get_cpu_test_config() -> ModernRLHFConfig:
             skip_demonstrated_prompts=True,
             validation_fraction=0.02,
         ),
-        evaluation=EvaluationConfig(periodic_eval_samples=48, bertscore_model=BUILTIN_MODEL),
+        evaluation=EvaluationConfig(
+            eval_samples=500, periodic_eval_samples=48, bertscore_model=BUILTIN_MODEL
+        ),
         hardware=HardwareConfig(device="cpu", require_cuda=False),
         tags=["cpu-test"],
     )
