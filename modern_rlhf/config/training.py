@@ -30,8 +30,12 @@ class TrainingConfig:
     gradient_accumulation_steps: int = option(1, "multiplies batch_size", low=1)
     tokens_per_micro_batch: int = option(4096, "token budget of one forward/backward", low=16)
     total_steps: int | None = option(None, "cap on the RLHF stage's optimiser steps", low=1)
-    save_steps: int = option(50, "a checkpoint every N steps; 0 saves only at the end", low=0)
-    eval_steps: int = option(50, "an evaluation every N steps; 0 only at the end", low=0)
+    save_steps: int = option(
+        50, "a checkpoint every N steps (rollouts of online training); 0 only at the end", low=0
+    )
+    eval_steps: int = option(
+        50, "an evaluation every N steps (rollouts of online training); 0 only at the end", low=0
+    )
     keep_checkpoints: int = option(2, "newest checkpoints kept", low=2)
     load_best_model_at_end: bool = option(False, "end with the best evaluated checkpoint")
     early_stopping_patience: int = option(
