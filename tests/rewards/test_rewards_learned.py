@@ -20,7 +20,7 @@ class FakeModel:
 
     def __init__(self, scores: list[float], uncertainty: list[float], ensemble: int = 3) -> None:
         self.settings = SimpleNamespace(ensemble=ensemble)
-        self.prediction = Prediction(scores, uncertainty, {"correct": list(scores)}, 0)
+        self.prediction = Prediction(scores, uncertainty, {"correct": list(scores)})
         self.asked: Any = None
 
     def predict(self, prompts: list[str], responses: list[str], *, batch_size: int) -> Prediction:
