@@ -73,6 +73,10 @@ def test_the_readme_s_times_beside_trl(repository: Path) -> None:
     assert sentence in (repository / "README.md").read_text(encoding="utf-8")
 
 
+def signed(found: dict) -> str:
+    return ("+" if found["difference"] >= 0 else "") + cell(found, "difference")
+
+
 def test_the_real_run_s_figures(repository: Path) -> None:
     found = json.loads((repository / "docs" / "conala.json").read_text())
     models, gains = found["models"], found["comparisons"]["rlhf - sft"]
@@ -80,13 +84,16 @@ def test_the_real_run_s_figures(repository: Path) -> None:
     page = (repository / "docs" / "results.md").read_text(encoding="utf-8")
     sft, rlhf, gain = models["sft"], models["rlhf"], gains["bleu"]
     assert f"{cell(sft['bleu'])} after SFT and {cell(rlhf['bleu'])} after RLHF" in readme
-    assert f"(paired +{cell(gain, 'difference')})" in readme
-    assert f"exact match {cell(sft['exact_match'])} and {cell(rlhf['exact_match'])}" in readme
+    exact = gains["exact_match"]
+    assert f"(paired {signed(gain)})" in readme
+    assert f"exact match {cell(sft['exact_match'])} and {cell(rlhf['exact_match'])} " in readme
+    assert f"(paired {signed(exact)};" in readme
     for name in ("bleu", "exact_match", "chrf", "rouge", "codebleu", "ruby", "reward"):
         cells = [cell(models[model][name]) for model in ("base", "sft", "rlhf")]
-        cells.append(f"+{cell(gains[name], 'difference')}")
+        cells.append(signed(gains[name]))
         assert f"| {' | '.join(cells)} |" in page
-    assert gain["low"] > 0
+    assert sft["bleu"]["value"] > 0.32 and exact["low"] > 0 and gains["reward"]["low"] > 0
+    assert all(gains[name]["high"] > 0 for name in ("bleu", "chrf", "rouge", "codebleu", "ruby"))
 
 
 def test_the_algorithms_table(repository: Path) -> None:
