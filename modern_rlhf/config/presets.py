@@ -96,7 +96,7 @@ def get_cpu_test_config() -> ModernRLHFConfig:
             rollout_batch_size=384,
             samples_per_prompt=8,
             rlhf_epochs=2,
-            total_steps=150,
+            total_steps=180,
             ppo_epochs=1,
             ppo_mini_batches=2,
             ppo_lambda=1.0,

@@ -80,7 +80,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
         "--seed",
         "2",
     ).training
-    # seed: file 1, flag 2, --set 4; batch size: file 3, flag 5; steps: preset 150, file 9.
+    # seed: file 1, flag 2, --set 4; batch size: file 3, flag 5; steps: preset 180, file 9.
     assert (found.seed, found.batch_size, found.total_steps) == (4, 5, 9)
     assert found.sft_epochs == get_preset("cpu-test").training.sft_epochs
 
