@@ -32,8 +32,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from modern_rlhf.sandbox.executor import SandboxExecutor, default_workers  # noqa: E402
+from modern_rlhf.sandbox.executor import SandboxExecutor  # noqa: E402
 from modern_rlhf.sandbox.types import Program  # noqa: E402
+from modern_rlhf.utils.hardware import usable_cores  # noqa: E402
 
 CODE = "def add(a, b):\n    total = a + b\n    return total\n"
 TESTS = ("assert add(1, 2) == 3", "assert add('a', 'b') == 'ab'", "assert add([1], [2]) == [1, 2]")
@@ -157,7 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     held = bytearray(int(options.trainer_gib * 2**30))
     held[::4096] = b"\1" * len(held[::4096])
-    workers = default_workers()
+    workers = usable_cores() or 1
     started = time.perf_counter()
     with SandboxExecutor() as executor:
         seconds = time.perf_counter() - started
