@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from modern_rlhf.data_loader.evaluation_set import (
     load_evaluation_set,
 )
 from modern_rlhf.data_loader.prompts import load_prompts
+from modern_rlhf.data_loader.sources import named_path
 from modern_rlhf.data_loader.splits import (
     OverlapRemoval,
     group_key_of,
@@ -26,6 +28,7 @@ from modern_rlhf.errors import DataError
 from modern_rlhf.pipeline.judgements import load_judgements
 from modern_rlhf.pipeline.settings import digest
 from modern_rlhf.records import Demonstration, LabelledAnswer, PreferencePair, Prompt, Rating
+from modern_rlhf.utils.paths import resolve_path
 
 
 @dataclass
@@ -71,6 +74,24 @@ def _plain(item: Any) -> Any:
     if isinstance(item, Prompt):
         return [item.prompt, item.reference, item.task.tests if item.task is not None else None]
     return {k: v for k, v in vars(item).items() if k not in ("metadata", "source")}
+
+
+def resolved(config: ModernRLHFConfig) -> ModernRLHFConfig:
+    """A copy whose data paths are real ones: `builtin:` names and `conala` are replaced."""
+    copied = copy.deepcopy(config)
+    data = copied.data
+    conala = resolve_path(data.conala_local_path)
+    for name in (
+        "train_data_path",
+        "prompts_path",
+        "eval_data_path",
+        "preferences_path",
+        "human_feedback_path",
+    ):
+        value = getattr(data, name)
+        if value is not None:
+            setattr(data, name, resolve_path(named_path(value, conala)))
+    return copied
 
 
 def load_run_data(config: ModernRLHFConfig) -> RunData:

@@ -22,9 +22,9 @@ from modern_rlhf.errors import ConfigError, OutputError, StopRequested
 from modern_rlhf.evaluation.results import PolicyEvaluation
 from modern_rlhf.pipeline import plan, stages
 from modern_rlhf.pipeline.artifacts import Artifacts, refuse_occupied
-from modern_rlhf.pipeline.data import RunData, load_run_data, rows_line
+from modern_rlhf.pipeline.data import RunData, load_run_data, resolved, rows_line
 from modern_rlhf.pipeline.results import PipelineResults, write_results
-from modern_rlhf.pipeline.session import Session, resolved, seed_global_generators
+from modern_rlhf.pipeline.session import Session, seed_global_generators
 from modern_rlhf.pipeline.settings import (
     FOLDERS,
     ROWS,
@@ -118,7 +118,7 @@ class ModernRLHFPipeline:
         """
         check_earlier(self.artifacts, self.config, algorithm=self.algorithm, stage=self.stage)
         lines = plan.dry_run(
-            resolved(self.config),
+            self.config,
             self.device,
             self.artifacts,
             stage=self.stage,

@@ -53,15 +53,16 @@ def dry_run(
     Raises:
         ModernRLHFError: whatever would have stopped the run.
     """
-    training, settings = config.training, config.model
     checked = preflight(
         config,
         artifacts,
         stage=stage,
         runs=runs,
-        algorithm=training.rlhf_algorithm,
+        algorithm=config.training.rlhf_algorithm,
         overwrite=overwrite,
     )
+    config = checked.config
+    training, settings = config.training, config.model
     data, encoded = checked.data, checked.prompts
     fitting = [data.prompts[i] for i in encoded.indices]
     workspace = Workspace(config, device, artifacts, data, None)

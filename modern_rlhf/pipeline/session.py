@@ -6,7 +6,6 @@ out the status says how it ended, and executor, logs and lock are released, what
 
 from __future__ import annotations
 
-import copy
 import logging
 import random
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 
 from modern_rlhf.config.sections import ModernRLHFConfig
-from modern_rlhf.data_loader.sources import named_path
 from modern_rlhf.errors import ModernRLHFError, StopRequested
 from modern_rlhf.pipeline.artifacts import SCHEMA, Artifacts, refuse_occupied, remove_run
 from modern_rlhf.pipeline.data import RunData
@@ -28,7 +26,6 @@ from modern_rlhf.utils.atomic import write_json
 from modern_rlhf.utils.device import DeviceChoice
 from modern_rlhf.utils.hardware import hardware_facts
 from modern_rlhf.utils.lock import RunLock
-from modern_rlhf.utils.paths import resolve_path
 
 
 class Session:
@@ -76,15 +73,15 @@ class Session:
         processes = Runtime(device=self.device.device, dtype=self.device.dtype).processes
         # 1. Everything that bad input can break, before the folder is touched.
         processes.on_main(lambda: refuse_occupied(root, self.resume or self.overwrite))
-        config = resolved(self.config)
         checked = preflight(
-            config,
+            self.config,
             self.artifacts,
             stage=self.stage,
             runs=self.runs,
             algorithm=self.algorithm,
             overwrite=self.overwrite,
         )
+        config = checked.config
         if config.hardware.threads is not None:
             torch.set_num_threads(config.hardware.threads)
         self.workspace = Workspace(
@@ -166,24 +163,6 @@ class Session:
             self.handler.close()
         if self.lock is not None:
             self.lock.release()
-
-
-def resolved(config: ModernRLHFConfig) -> ModernRLHFConfig:
-    """A copy whose data paths are real ones: `builtin:` names and `conala` are replaced."""
-    copied = copy.deepcopy(config)
-    data = copied.data
-    conala = resolve_path(data.conala_local_path)
-    for name in (
-        "train_data_path",
-        "prompts_path",
-        "eval_data_path",
-        "preferences_path",
-        "human_feedback_path",
-    ):
-        value = getattr(data, name)
-        if value is not None:
-            setattr(data, name, resolve_path(named_path(value, conala)))
-    return copied
 
 
 def seed_global_generators(seed: int) -> None:

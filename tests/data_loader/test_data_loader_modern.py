@@ -92,7 +92,7 @@ def test_an_empty_path_and_the_name_conala_stand_for_the_local_corpus(write, tmp
 
 def test_the_name_conala_means_the_same_in_a_run():
     from modern_rlhf.config import ModernRLHFConfig
-    from modern_rlhf.pipeline.session import resolved
+    from modern_rlhf.pipeline.data import resolved
 
     config = ModernRLHFConfig()
     config.data.train_data_path, config.data.eval_data_path = "conala", "conala@test"

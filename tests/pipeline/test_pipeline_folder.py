@@ -14,6 +14,7 @@ import pytest
 
 from modern_rlhf.config import ModernRLHFConfig
 from modern_rlhf.config.io import apply_overrides
+from modern_rlhf.config.presets import get_preset
 from modern_rlhf.config.sections import SECTIONS
 from modern_rlhf.errors import ConfigError, DataError, ModelError, OutputError, StopRequested
 from modern_rlhf.evaluation import known_evaluation
@@ -23,6 +24,7 @@ from modern_rlhf.pipeline.checks import check_judgements
 from modern_rlhf.pipeline.data import load_run_data
 from modern_rlhf.pipeline.pipeline import ModernRLHFPipeline
 from modern_rlhf.pipeline.plan import rlhf_line
+from modern_rlhf.pipeline.preflight import preflight
 from modern_rlhf.pipeline.settings import (
     FREE,
     check_settings,
@@ -275,6 +277,25 @@ def test_a_finished_stage_does_not_become_longer(config: ModernRLHFConfig) -> No
     longer = stage_settings(apply_overrides(config, ["training.sft_epochs=70"]), "sft")
     with pytest.raises(ConfigError, match=r"training\.sft_epochs"):
         check_stage(artifacts, "sft", longer)
+
+
+def test_a_run_on_builtin_data_can_be_gone_on_with(tmp_path: Path) -> None:
+    """Settings hold the paths as they were given; what is loaded lies at the real ones."""
+    config = get_preset("cpu-test")
+    config.data.max_prompts = config.data.max_train_samples = 20
+    config.evaluation.eval_samples = 5
+    artifacts = Artifacts(tmp_path)
+    remember_settings(artifacts, "sft", stage_settings(config, "sft"))
+    checked = preflight(
+        config,
+        artifacts,
+        stage="all",
+        runs=["sft", "reward", "rlhf"],
+        algorithm="ppo",
+        overwrite=False,
+    )
+    assert config.data.train_data_path.startswith("builtin:")
+    assert Path(checked.config.data.train_data_path).is_file() and checked.data.demonstrations
 
 
 def test_other_judgements_are_other_settings_of_dpo_and_kto(config: ModernRLHFConfig) -> None:

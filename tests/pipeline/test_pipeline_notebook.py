@@ -44,7 +44,9 @@ def test_it_runs(cells: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPat
     display = types.ModuleType("IPython.display")
     display.Image = lambda filename: filename  # type: ignore[attr-defined]
     display.display = shown.append  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    shell = types.ModuleType("IPython")
+    shell.version_info = (8, 24, 0)  # type: ignore[attr-defined]  # matplotlib asks for it
+    monkeypatch.setitem(sys.modules, "IPython", shell)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
