@@ -28,16 +28,18 @@ def torture(nursery: Any, tmp_path: Path, kind: str, *, processes: int, kills: i
     nursery.run(processes, kind, whole)
     moments = random.Random(f"{kind}{processes}")
     killed = attempts = runs = 0
+    longest = 1.5  # seconds; less where runs are faster than the kill
     folder = tmp_path / "killed-0"
     while killed < kills:
         attempts += 1
         assert attempts < 20 * kills, f"only {killed} of {attempts} attempts could be killed"
-        seconds = str(moments.uniform(0.02, 1.5))
+        seconds = str(moments.uniform(0.02, longest))
         nursery.start(processes, kind, folder, "--resume", "--kill-after", seconds)
         codes = nursery.codes()
         if codes == [0] * processes:  # it was faster: what it left has to be right all the same
             assert_same(whole, folder, kind)
             runs += 1
+            longest = max(0.1, 0.8 * longest)
             folder = tmp_path / f"killed-{runs}"
             continue
         assert -signal.SIGKILL in codes
