@@ -31,21 +31,28 @@ def text_features(prompts: Sequence[str], responses: Sequence[str]) -> torch.Ten
         (clean_text(response), clean_text(prompt))
         for prompt, response in zip(prompts, responses, strict=True)
     ]
+    tokens = [(code_tokens(response), code_tokens(prompt)) for response, prompt in pairs]
     rows = [
-        (*alike, *_counts(code_tokens(prompt), code_tokens(response)))
-        for alike, (response, prompt) in zip(text_similarities(pairs), pairs, strict=True)
+        (*alike, *_counts(prompt, response))
+        for alike, (response, prompt) in zip(_similarities(pairs, tokens), tokens, strict=True)
     ]
     return torch.tensor(rows).view(len(rows), len(TEXT_FEATURES))
 
 
 def text_similarities(pairs: Sequence[tuple[str, str]]) -> list[tuple[float, float]]:
     """(chrF, longest-common-subsequence similarity of code tokens), 0..1, of each (answer, reference)."""
+    return _similarities(pairs, [(code_tokens(text), code_tokens(other)) for text, other in pairs])
+
+
+def _similarities(
+    pairs: Sequence[tuple[str, str]], tokens: Sequence[tuple[list[str], list[str]]]
+) -> list[tuple[float, float]]:
     from rapidfuzz.distance import Indel
 
     characters = chrf_items([text for text, _ in pairs], [[other] for _, other in pairs])
     return [
-        (chrf or 0.0, Indel.normalized_similarity(code_tokens(text), code_tokens(other)))
-        for chrf, (text, other) in zip(characters, pairs, strict=True)
+        (chrf or 0.0, Indel.normalized_similarity(*both))
+        for chrf, both in zip(characters, tokens, strict=True)
     ]
 
 

@@ -17,7 +17,8 @@ from modern_rlhf.rewards.base import RewardBatch, RewardScores
 class HumanRatingReward:
     """The weighted mean of the human ratings of an answer, from 0 (all -2) to 1 (all +2).
 
-    A rating counts by its `overall`, which is the mean of its aspects where it has no other; a rater's weight counts as that many ratings.
+    A rating counts by its `overall`, which is the mean of its aspects where it has no other; a rater's
+    weight counts as that many ratings.
 
     Args:
         feedback: the ratings to look up; synthetic ones count like any other.

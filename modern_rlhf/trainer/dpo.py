@@ -50,7 +50,8 @@ class DPOTrainer:
     Args:
         model, tokenizer: a name, or a loaded causal LM with its tokenizer; trained in place.
         train_data: `PreferencePair`s, dicts with prompt/chosen/rejected, or a `datasets.Dataset`.
-        config: the training section; its `algorithm` is set to `dpo`; `dpo_*`, `learning_rate`, `rlhf_epochs`, `batch_size` pairs.
+        config: the training section; its `algorithm` is set to `dpo`; `dpo_*`, `learning_rate`,
+            `rlhf_epochs`, `batch_size` pairs.
 
     Raises:
         DataError: no pair fits. ConfigError, ModelError: unusable arguments.

@@ -88,10 +88,8 @@ def rollout_rows(
 
 def why_unscorable(batch: RolloutBatch) -> str:
     """What the executor said most often about the samples that got no number."""
-    said = Counter(
-        str(message) for message, valid in zip(_detail(batch, "message"), batch.valid.tolist(), strict=True)
-        if message and not valid
-    )  # fmt: skip
+    messages = zip(_detail(batch, "message"), batch.valid.tolist(), strict=True)
+    said = Counter(str(message) for message, valid in messages if message and not valid)
     return said.most_common(1)[0][0] if said else "the reward gave no number"
 
 

@@ -3,7 +3,8 @@
 Standard input carries job frames whose body is an 8-byte number and the job's JSON; standard output
 the results in the same form, in the order they are ready. One thread a worker; the JSON itself is
 passed through unread. The number `WITHDRAW` takes back jobs that nobody waits for. A judgement that
-ended as `infra_error`, or whose worker died, is tried once more. When standard input ends - the trainer closed it, or is gone - everything is taken down.
+ended as `infra_error`, or whose worker died, is tried once more. When standard input ends - the trainer
+closed it, or is gone - everything is taken down.
 """
 
 from __future__ import annotations
