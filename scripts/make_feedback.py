@@ -34,10 +34,9 @@ from modern_rlhf.feedback.writing import write_form
 from modern_rlhf.models.loading import load_causal_lm, load_tokenizer
 from modern_rlhf.records import Task
 from modern_rlhf.rollout.collect import decode_response
-from modern_rlhf.rollout.engine import HuggingFaceEngine
+from modern_rlhf.rollout.sampling import sampling_engine
 from modern_rlhf.sandbox.executor import SandboxExecutor
 from modern_rlhf.sandbox.types import Program
-from modern_rlhf.trainer.inputs import stop_ids
 
 RATERS = {
     "simulated-1": 0.0,
@@ -112,7 +111,7 @@ def main() -> None:
     tasks = load_tasks(args.tasks).items
     rng.shuffle(tasks)
     lm, tokenizer = load_causal_lm(args.model), load_tokenizer(args.model)
-    engine = HuggingFaceEngine(lm, eos_ids=stop_ids(lm, tokenizer), pad_id=tokenizer.pad_token_id)
+    engine = sampling_engine(lm, tokenizer)
     candidates = tasks[: 3 * args.forms]
     encoded = encode_prompts(tokenizer, [t.prompt for t in candidates], max_length=256)
     drawn = engine.generate(

@@ -22,8 +22,7 @@ from modern_rlhf.models.loading import (
     load_tokenizer,
 )
 from modern_rlhf.rollout.collect import decode_response
-from modern_rlhf.rollout.engine import HuggingFaceEngine
-from modern_rlhf.trainer.inputs import stop_ids
+from modern_rlhf.rollout.sampling import sampling_engine
 from modern_rlhf.trainer.runtime import Runtime
 from modern_rlhf.utils.atomic import write_text
 from modern_rlhf.utils.device import resolve_device
@@ -155,12 +154,7 @@ def _answers(
             f"takes {limit} tokens beside {max_new_tokens} new ones; lower --max-new-tokens"
         )
     lm = load_causal_lm(model, device=runtime.device)
-    engine = HuggingFaceEngine(
-        lm,
-        eos_ids=stop_ids(lm, tokenizer),
-        pad_id=tokenizer.pad_token_id,
-        dtype=runtime.compute_dtype,
-    )
+    engine = sampling_engine(lm, tokenizer, dtype=runtime.compute_dtype)
     drawn = engine.generate(
         encoded.input_ids,
         samples_per_prompt=samples,

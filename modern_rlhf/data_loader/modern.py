@@ -147,8 +147,7 @@ def sample_of_prompt(item: Prompt) -> DataSample:
 
 
 def sample_of_rating(item: Rating) -> DataSample:
-    """A rating as a `DataSample`: the mean of its aspects, moved from -2..2 to 1-5."""
-    mean = sum(item.scores.values()) / len(item.scores)
+    """A rating as a `DataSample`: its overall score, moved from -2..2 to 1-5."""
     metadata = {
         "scores": dict(item.scores),
         "rater": item.rater,
@@ -156,4 +155,4 @@ def sample_of_rating(item: Rating) -> DataSample:
         "source": item.source,
         "synthetic": item.synthetic,
     }
-    return DataSample(item.prompt, item.response, rating=mean + 3.0, metadata=metadata)
+    return DataSample(item.prompt, item.response, rating=item.overall + 3.0, metadata=metadata)

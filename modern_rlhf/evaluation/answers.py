@@ -16,10 +16,9 @@ from modern_rlhf.data_loader.encoding import encode_prompts
 from modern_rlhf.errors import DataError
 from modern_rlhf.models.forward import Policy, make_sequences
 from modern_rlhf.rollout.collect import decode_response
-from modern_rlhf.rollout.engine import HuggingFaceEngine
 from modern_rlhf.rollout.resumable import ROWS_AT_ONCE, generate_in_parts
+from modern_rlhf.rollout.sampling import sampling_engine
 from modern_rlhf.rollout.types import Generation, Share
-from modern_rlhf.trainer.inputs import stop_ids
 from modern_rlhf.trainer.loop import micro_batches
 from modern_rlhf.trainer.runtime import Runtime
 
@@ -57,13 +56,11 @@ class Answerer:
         self.system_prompt = system_prompt
         self.stop_strings = stop_strings
         self.seed = seed
-        self.engine = HuggingFaceEngine(
+        self.engine = sampling_engine(
             lm,
-            eos_ids=stop_ids(lm, tokenizer),
-            pad_id=tokenizer.pad_token_id,
+            tokenizer,
             dtype=runtime.compute_dtype,
             stop_strings=stop_strings,
-            tokenizer=tokenizer,
             max_rows=ROWS_AT_ONCE,
         )
 

@@ -32,8 +32,7 @@ from modern_rlhf.reward_model.build import saved_reward_model
 from modern_rlhf.reward_model.evaluator import RewardModelEvaluator
 from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.rollout.collect import decode_response
-from modern_rlhf.rollout.engine import HuggingFaceEngine
-from modern_rlhf.trainer.inputs import stop_ids
+from modern_rlhf.rollout.sampling import sampling_engine
 from modern_rlhf.trainer.loop import TrainResult
 from modern_rlhf.trainer.policy_gradient import PolicyGradientTrainer
 from modern_rlhf.trainer.ppo import PPOTrainer
@@ -218,13 +217,11 @@ def sample_answers(
             f"only {len(encoded.input_ids)} of {len(prompts)} prompts fit training.max_prompt_tokens "
             f"= {training.max_prompt_tokens}, too few to calibrate the reward model on"
         )
-    engine = HuggingFaceEngine(
+    engine = sampling_engine(
         lm,
-        eos_ids=stop_ids(lm, tokenizer),
-        pad_id=tokenizer.pad_token_id,
+        tokenizer,
         dtype=workspace.runtime().compute_dtype,
         stop_strings=training.stop_strings,
-        tokenizer=tokenizer,
     )
     drawn = engine.generate(
         encoded.input_ids,

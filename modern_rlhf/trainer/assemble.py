@@ -8,19 +8,18 @@ from typing import Any
 
 from modern_rlhf.config.sections import ModelConfig
 from modern_rlhf.config.training import TrainingConfig, check_training
-from modern_rlhf.data_loader.encoding import EncodedExample, encode_prompts, pad_id_of
+from modern_rlhf.data_loader.encoding import EncodedExample, encode_prompts
 from modern_rlhf.data_loader.rows import prompts_from_rows
 from modern_rlhf.errors import ConfigError, DataError
 from modern_rlhf.models.forward import Policy, ValueModel
 from modern_rlhf.rewards.base import Reward
-from modern_rlhf.rollout.engine import HuggingFaceEngine
+from modern_rlhf.rollout.sampling import sampling_engine
 from modern_rlhf.rollout.types import GenerationEngine
 from modern_rlhf.trainer.inputs import (
     encode_training_rows,
     recompute_activations,
     resolve_model_and_tokenizer,
     resolve_reward,
-    stop_ids,
     with_lora,
 )
 from modern_rlhf.trainer.runtime import Runtime
@@ -89,13 +88,11 @@ def assemble(
         lm = with_lora(lm, model_config, seed=training.seed)
     recompute_activations(lm, training)
     policy, value_model = build(lm, tokenizer)
-    sampler = engine or HuggingFaceEngine(
+    sampler = engine or sampling_engine(
         lm.to(runtime.device),
-        eos_ids=stop_ids(lm, tokenizer),
-        pad_id=pad_id_of(tokenizer),
+        tokenizer,
         dtype=runtime.compute_dtype,
         stop_strings=training.stop_strings,
-        tokenizer=tokenizer,
     )
     return OnlineParts(
         policy=policy,

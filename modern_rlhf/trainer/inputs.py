@@ -87,25 +87,6 @@ def encode_training_rows(
     )
 
 
-def stop_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Token ids that end an answer: the tokenizer's EOS and what the generation config adds.
-
-    Raises:
-        ConfigError: there is none, so no answer could ever end.
-    """
-    ids: set[int] = set()
-    if tokenizer.eos_token_id is not None:
-        ids.add(int(tokenizer.eos_token_id))
-    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    if isinstance(configured, int):
-        ids.add(configured)
-    elif isinstance(configured, list):
-        ids.update(int(i) for i in configured)
-    if not ids:
-        raise ConfigError("the tokenizer has no EOS token, so no answer could ever end; set one")
-    return sorted(ids)
-
-
 def recompute_activations(lm: Any, training: TrainingConfig) -> None:
     """`training.gradient_checkpointing`: activations are computed again in the backward pass.
 
