@@ -153,7 +153,7 @@ def cross_validate(
         p = [i for i, pair in enumerate(data.pairs) if pair.group_id in fold]
         r = [i for i, rating in enumerate(data.ratings) if rating.group_id in fold]
         with torch.no_grad():
-            heads.set_calibration(heads(training.rated).totals.mean(0))
+            heads.set_calibration(heads(training.rated).totals)
             scores["chosen"][p] = heads(data.chosen[p]).scores.numpy()
             scores["rejected"][p] = heads(data.rejected[p]).scores.numpy()
             output = heads(data.rated[r])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,13 +184,26 @@ def load_causal_lm(
             f"{name!r} is an encoder ({model.config.model_type}), which reads text both ways and cannot "
             "write it; give a causal language model"
         )
-    lacking = sorted(set(found["missing_keys"]) & {key for key, _ in model.named_parameters()})
+    refuse_random(lacking_parameters(model, found), name, what="causal language model")
+    return disable_dropout(model).to(device).eval()
+
+
+def lacking_parameters(model: nn.Module, found: Any) -> list[str]:
+    """Parameters that were in none of the files, by what `from_pretrained` says it found."""
+    return sorted(set(found["missing_keys"]) & {key for key, _ in model.named_parameters()})
+
+
+def refuse_random(lacking: list[str], name: str, *, what: str) -> None:
+    """Stop where parameters are lacking.
+
+    Raises:
+        ModelError: naming the first one.
+    """
     if lacking:
         raise ModelError(
             f"the weights of {name!r} lack {len(lacking)} of the model's parameters ({lacking[0]}, ...), "
-            "which would be random numbers; give a complete causal language model"
+            f"which would be random numbers; give a complete {what}"
         )
-    return disable_dropout(model).to(device).eval()
 
 
 @dataclass(frozen=True)
@@ -210,8 +224,13 @@ class Backbone:
 
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 over names, shapes, dtypes and bytes of all parameters and buffers, in name order."""
+    return state_fingerprint(model.state_dict())
+
+
+def state_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
+    """The `fingerprint` of the model whose state this is."""
     digest = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
+    for key, tensor in sorted(state.items()):
         digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         if flat.numel():
@@ -219,17 +238,46 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def backbone_config(model: nn.Module) -> dict[str, Any]:
+    """What a model's configuration says beside its weights (heads, rotary base, activation, ...), as JSON
+    types, without what depends on where it lies and who wrote it."""
+    config: Any = model.config
+    found: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    for name in ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"):
+        found.pop(name, None)
+    return found
+
+
 def load_backbone(
     name: str, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> Backbone:
     """A model without its task head, dropout off, eval mode, with its own tokenizer.
 
+    A pooler that was never trained (files of masked language models hold none) is taken off: nothing here
+    uses it, and random weights would give the model another fingerprint at every load.
+
     Raises:
-        ModelError: nothing loadable under this name.
+        ModelError: nothing loadable under this name, a model of two parts (encoder and decoder), or
+            weights that the folder lacks and that would be random numbers.
     """
     from transformers import AutoModel
 
-    model = _load("backbone", name, AutoModel.from_pretrained, dtype=dtype or torch.float32)
+    model, found = _load(
+        "backbone",
+        name,
+        AutoModel.from_pretrained,
+        dtype=dtype or torch.float32,
+        output_loading_info=True,
+    )
+    if model.config.is_encoder_decoder:
+        raise ModelError(
+            f"{name!r} has an encoder and a decoder ({model.config.model_type}); give an encoder "
+            "(microsoft/codebert-base) or a decoder (HuggingFaceTB/SmolLM2-135M-Instruct)"
+        )
+    lacking = lacking_parameters(model, found)
+    if any(key.startswith("pooler.") for key in lacking):
+        model.pooler = None
+    refuse_random([k for k in lacking if not k.startswith("pooler.")], name, what="model")
     model = disable_dropout(model).to(device).eval()
     return Backbone(
         model=model,

@@ -1,8 +1,8 @@
 """Features of a frozen backbone, computed once and kept on disk.
 
 A folder under `root` belongs to one way of making features: its name is a digest of the backbone's
-weights, the tokenizer, the frame of ids, pooling, layer, maximum length and dtype, so a change of any of
-them can never serve stale features. It holds safetensors shards of `features` (N, F) float32 and `keys`
+weights and configuration, the tokenizer, the frame of ids, pooling, layer, maximum length and dtype, so a
+change of any of them can never serve stale features. It holds safetensors shards of `features` (N, F) float32 and `keys`
 (N, 32) uint8, the SHA-256 of each pair's text. Shards are memory-mapped: rows are read from disk when
 asked for. A shard appears whole or not at all; two processes may fill one cache.
 
@@ -24,9 +24,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
-from modern_rlhf.errors import DataError, ModelError
-from modern_rlhf.models.loading import fingerprint
-from modern_rlhf.reward_model.encoding import tokenizer_fingerprint
+from modern_rlhf.errors import ModelError
+from modern_rlhf.models.loading import backbone_config, fingerprint
+from modern_rlhf.reward_model.encoding import check_aligned, tokenizer_fingerprint
 from modern_rlhf.reward_model.text_features import TEXT_FEATURES
 from modern_rlhf.utils.atomic import write_bytes
 
@@ -78,8 +78,7 @@ class FeatureCache:
             DataError: the lists differ in length.
             ModelError: the backbone was unfrozen after the cache was made.
         """
-        if len(prompts) != len(responses):
-            raise DataError(f"{len(prompts)} prompts for {len(responses)} responses: give one each")
+        check_aligned(prompts, responses)
         self._require_frozen()
         keys = [text_key(p, r) for p, r in zip(prompts, responses, strict=True)]
         missing = {key: i for i, key in enumerate(keys) if key not in self._where}
@@ -144,6 +143,8 @@ def feature_key(model: CustomRewardModel) -> str:
     frame = model.encoder.frame
     parts = {
         "backbone": fingerprint(model.backbone),
+        "config": backbone_config(model.backbone),
+        "dtype": str(model.scoring_dtype),
         "tokenizer": tokenizer_fingerprint(model.tokenizer),
         "frame": [frame.before, frame.between, frame.after, frame.types],
         "pooling": model.settings.pooling,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,10 +31,29 @@ LOGGER = logging.getLogger(__name__)
 TemplateName = Literal["auto", "chat", "plain"]
 
 _PROMPT_SLOT, _RESPONSE_SLOT = "PROMPTxSLOTx7391", "RESPONSExSLOTx7391"
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+# Shadows transformers' own: a template that writes the date would change every score from day to day.
+_FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 
 # These number positions from `pad_token_id + 1`, so fewer than `max_position_embeddings` are usable.
 _OFFSET_POSITIONS = frozenset(
-    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer"}
+    {
+        "camembert",
+        "data2vec-text",
+        "esm",
+        "ibert",
+        "lilt",
+        "longformer",
+        "luke",
+        "markuplm",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
 )
 
 DEFAULT_MAX_LENGTH = 512
@@ -82,6 +102,23 @@ class Frame:
         return len(self.before) + len(self.between) + len(self.after)
 
 
+def check_aligned(prompts: Sequence[str], responses: Sequence[str]) -> None:
+    """Refuse what is no list of prompts with a list of as many responses.
+
+    Raises:
+        DataError: a single text in place of a list, which would be read letter by letter, something
+            that is no text, or lists of different lengths.
+    """
+    for name, texts in (("prompts", prompts), ("responses", responses)):
+        if isinstance(texts, str):
+            raise DataError(f"{name} is one text: give a list of texts, here [{texts[:40]!r}]")
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(f"{name}[{i}] is {text!r:.80}: expected text")
+    if len(prompts) != len(responses):
+        raise DataError(f"{len(prompts)} prompts for {len(responses)} responses: give one each")
+
+
 class PairEncoder:
     """Encodes pairs with one tokenizer and one frame; the tokenizer is read, never changed (D37).
 
@@ -122,9 +159,8 @@ class PairEncoder:
             )
 
     def rows(self, prompts: Sequence[str], responses: Sequence[str]) -> list[EncodedRow]:
-        """B pairs as ids without padding. Raises `DataError` when the two lists differ in length."""
-        if len(prompts) != len(responses):
-            raise DataError(f"{len(prompts)} prompts for {len(responses)} responses: give one each")
+        """B pairs as ids without padding. Raises `DataError` as `check_aligned` does."""
+        check_aligned(prompts, responses)
         texts: Sequence[torch.Tensor | None] = [None] * len(prompts)
         if self.text_features:
             texts = list(text_features(prompts, responses))
@@ -176,11 +212,14 @@ class PairEncoder:
         )
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of plain texts: no special tokens are added and none are recognised."""
+        """Ids of plain texts: no special tokens are added and none are recognised.
+
+        Lone surrogates, which JSON can hold and tokenizers refuse, are read as U+FFFD.
+        """
         if not texts:
             return []
         encoded = self.tokenizer(
-            list(texts),
+            [text if text.isascii() else _SURROGATE.sub("\ufffd", text) for text in texts],
             add_special_tokens=False,
             split_special_tokens=True,
             return_attention_mask=False,
@@ -192,14 +231,15 @@ class PairEncoder:
     def _row(self, prompt: list[int], response: list[int], text: torch.Tensor | None) -> EncodedRow:
         room = self.max_length - self.frame.size
         if len(prompt) + len(response) > room:
-            response = response[: max(room - len(prompt), room // 2)]
+            response = response[: max(room - len(prompt), (room + 1) // 2)]
             prompt = prompt[: room - len(response)]
         frame = self.frame
         parts = (frame.before, prompt, frame.between, response, frame.after)
         types = frame.types or (0, 0, 0, 0, 0)
         return EncodedRow(
-            ids=[token for part in parts for token in part],
-            types=[kind for part, kind in zip(parts, types, strict=True) for _ in part],
+            # Without a frame (no end token, a newline that is no token) two empty texts have no token.
+            ids=[token for part in parts for token in part] or [self.pad_id],
+            types=[kind for part, kind in zip(parts, types, strict=True) for _ in part] or [0],
             text=text,
         )
 
@@ -215,6 +255,11 @@ class EncodedRow:
 
 def encoder_frame(tokenizer: Any) -> Frame:
     """What the tokenizer itself puts around the pair ("a", "b"), read off a trial encoding."""
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"the reward model's tokenizer ({type(tokenizer).__name__}) does not say which tokens it puts "
+            "around a pair of texts: use a backbone with a fast tokenizer (a tokenizer.json)"
+        )
     trial = tokenizer("a", "b", return_token_type_ids=True)
     ids, owners = list(trial["input_ids"]), list(trial.sequence_ids(0))
     first = [i for i, owner in enumerate(owners) if owner == 0]
@@ -233,7 +278,10 @@ def encoder_frame(tokenizer: Any) -> Frame:
 
 
 def decoder_frame(tokenizer: Any, template: TemplateName) -> Frame:
-    """The frame of a causal model: its chat template, or `[bos] prompt <newline> response [eos]`."""
+    """The frame of a causal model: its chat template, or `[bos] prompt <newline> response [eos]`.
+
+    A template that writes today's date writes a fixed one.
+    """
     if template == "auto":
         template = "chat" if tokenizer.chat_template else "plain"
     if template == "plain":
@@ -249,7 +297,9 @@ def decoder_frame(tokenizer: Any, template: TemplateName) -> Frame:
         {"role": "user", "content": _PROMPT_SLOT},
         {"role": "assistant", "content": _RESPONSE_SLOT},
     ]
-    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    text = tokenizer.apply_chat_template(
+        turns, chat_template=_FIXED_DATE + tokenizer.get_chat_template(), tokenize=False
+    )
     before, found_prompt, rest = text.partition(_PROMPT_SLOT)
     between, found_response, after = rest.partition(_RESPONSE_SLOT)
     if not found_prompt or not found_response:

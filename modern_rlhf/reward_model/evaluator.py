@@ -6,14 +6,15 @@ file by the report. Every interval is a 95% one that resamples questions, not pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from modern_rlhf.data_loader.rows import judgements_from_rows
 from modern_rlhf.data_loader.splits import group_id_of
-from modern_rlhf.errors import DataError
+from modern_rlhf.errors import DataError, ModelError
 from modern_rlhf.records import PreferencePair, Rating
 from modern_rlhf.reward_model.baselines import BASELINES
 from modern_rlhf.reward_model.heads import HUMAN
@@ -56,14 +57,17 @@ class RewardModelEvaluator:
         self.model = model
         self.batch_size = batch_size
 
-    def evaluate(
-        self, pairs: Sequence[PreferencePair] = (), ratings: Sequence[Rating] = ()
-    ) -> dict[str, Any]:
+    def evaluate(self, pairs: Iterable[Any] = (), ratings: Iterable[Any] = ()) -> dict[str, Any]:
         """Everything that can be said with these pairs and ratings; what can't be is null.
 
+        Args:
+            pairs, ratings: records, or rows as `RewardTrainer` takes them.
+
         Raises:
-            DataError: neither pairs nor ratings were given.
+            DataError: neither pairs nor ratings were given, or rows that are none.
+            ModelError: the model's scores are no finite numbers.
         """
+        pairs, ratings = judgements_from_rows((), pairs, ratings)
         if not pairs and not ratings:
             raise DataError(
                 "a reward model is evaluated on pairs or ratings, and neither was given"
@@ -101,6 +105,13 @@ def evaluate_scores(
     """
     if not len(pairs) == len(scores_chosen) == len(scores_rejected):
         raise DataError("evaluate_scores needs one chosen and one rejected score for every pair")
+    scores = np.array([*scores_chosen, *scores_rejected, *(rated.scores if rated else ())])
+    broken = int((~np.isfinite(scores)).sum())
+    if broken:
+        raise ModelError(
+            f"{broken} of {len(scores)} scores of the reward model are NaN or infinite: it cannot be "
+            "measured or used; train it again at a lower training.reward_learning_rate"
+        )
     groups = [group_id_of(pair) for pair in pairs]
     correct = outcomes(scores_chosen, scores_rejected)
     gaps = np.asarray(scores_chosen, dtype=float) - np.asarray(scores_rejected, dtype=float)

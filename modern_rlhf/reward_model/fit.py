@@ -20,6 +20,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from modern_rlhf.data_loader.columns import group_of_prompt
 from modern_rlhf.data_loader.splits import split_by_group
 from modern_rlhf.errors import DataError
 from modern_rlhf.losses.reward import bradley_terry, ordinal_cross_entropy, pointwise_regression
@@ -31,7 +32,11 @@ J = TypeVar("J", PreferencePair, Rating)
 
 @dataclass(frozen=True)
 class PairTargets:
-    """N pairs as aligned lists; `margins` and `weights` are (N,)."""
+    """N pairs as aligned lists; `margins` are (N,), `weights` (N,) rater weights over their mean.
+
+    So a batch of heavier raters counts more than one of lighter ones: divided by each batch's own sum, the
+    weights of a batch of one would do nothing.
+    """
 
     prompts: list[str]
     chosen: list[str]
@@ -50,11 +55,11 @@ class RatingTargets:
     Attributes:
         columns: names of the K heads, then `overall`.
         values: (N, K + 1) ratings on -2..2; anything where the weight is 0.
-        weights: (N, K + 1) rater weights, 0 where this aspect was not rated. The `overall` column has
-            weight only where the source gave a single rating, or aspects of which none has a head;
-            a head named `overall` learns it wherever it is.
+        weights: (N, K + 1) rater weights, 0 where this aspect was not rated, over the mean of the rows'
+            sums. The `overall` column has weight only where the source gave a single rating, or aspects
+            of which none has a head; a head named `overall` learns it wherever it is.
         overall: (N,) the single rating, or the mean of the rated aspects: the human head's target.
-        overall_weights: (N,).
+        overall_weights: (N,) rater weights over their mean.
         unused: how often an aspect was met that no head is named after.
     """
 
@@ -86,32 +91,80 @@ class RewardLossSettings:
     center_coefficient: float = 0.0
 
 
-def people_held_out(items: Sequence[J], *, fraction: float, seed: int) -> tuple[list[J], list[J]]:
-    """(train, validation) by question; everything trains when the fraction is 0.
+@dataclass(frozen=True)
+class HoldOut:
+    """Judgements to train on, and those of other questions to measure with."""
 
-    Where there are people's judgements only these are validated on, and synthetic ones of held-out
-    questions go to neither part. Where all are synthetic they are validated on, which says how well the
-    simulated rater was learnt.
+    train_pairs: list[PreferencePair]
+    train_ratings: list[Rating]
+    pairs: list[PreferencePair]
+    ratings: list[Rating]
+
+
+def hold_out(
+    pairs: Sequence[PreferencePair], ratings: Sequence[Rating], *, fraction: float, seed: int
+) -> HoldOut:
+    """About `fraction` of the questions, with all their pairs and ratings; none when it is 0.
+
+    A judgement without a question id belongs to the question whose text it shares. Where there are
+    people's judgements only these are held out, and synthetic ones of the same questions, whatever their
+    id, go to neither part; where all are synthetic they are held out, which says how well the simulated
+    rater was learnt. A kind of judgements that would be held out altogether trains instead.
     """
-    if fraction <= 0 or not items:
-        return list(items), []
-    parts = split_by_group(
-        list(items), fractions={"train": 1.0 - fraction, "validation": fraction}, seed=seed
-    )
-    if not parts["train"]:
-        return list(items), []
-    simulated = all(item.synthetic for item in items)
-    return parts["train"], [one for one in parts["validation"] if simulated or not one.synthetic]
+    everything: list[PreferencePair | Rating] = [*pairs, *ratings]
+    if fraction <= 0 or not everything:
+        return HoldOut(list(pairs), list(ratings), [], [])
+    ids: dict[str, str] = {}
+    for item in everything:
+        text = group_of_prompt(item.prompt)
+        if item.group_id not in ("", text):
+            ids.setdefault(text, item.group_id)
+
+    def question(item: PreferencePair | Rating) -> str:
+        text = group_of_prompt(item.prompt)
+        return ids.get(text, text) if item.group_id in ("", text) else item.group_id
+
+    shares = {"train": 1.0 - fraction, "validation": fraction}
+    parts = split_by_group(everything, fractions=shares, seed=seed, group=question)
+    held = {question(item) for item in parts["validation"]}
+    for kind in (pairs, ratings):
+        questions = {question(item) for item in kind}
+        if questions <= held:
+            held -= questions
+    people = not all(item.synthetic for item in everything)
+    texts = {group_of_prompt(item.prompt) for item in everything if question(item) in held}
+
+    def split(items: Sequence[J]) -> tuple[list[J], list[J]]:
+        train, apart = [], []
+        for item in items:
+            inside = question(item) in held
+            if people and item.synthetic and (inside or group_of_prompt(item.prompt) in texts):
+                continue
+            (apart if inside else train).append(item)
+        return train, apart
+
+    train_pairs, held_pairs = split(pairs)
+    train_ratings, held_ratings = split(ratings)
+    return HoldOut(train_pairs, train_ratings, held_pairs, held_ratings)
 
 
 def pair_targets(pairs: Sequence[PreferencePair]) -> PairTargets:
-    """Aligned lists and tensors of `pairs`, in order."""
+    """Aligned lists and tensors of `pairs`, in order.
+
+    Raises:
+        DataError: a margin or weight that is no number, or no weight above 0.
+    """
+    margins = torch.tensor([float(pair.margin) for pair in pairs])
+    if not bool(torch.isfinite(margins).all()):
+        raise DataError("a preference pair has a margin that is no finite number")
     return PairTargets(
         prompts=[pair.prompt for pair in pairs],
         chosen=[pair.chosen for pair in pairs],
         rejected=[pair.rejected for pair in pairs],
-        margins=torch.tensor([float(pair.margin) for pair in pairs]),
-        weights=torch.tensor([float(pair.weight) for pair in pairs]),
+        margins=margins,
+        weights=_over_mean(
+            torch.tensor([float(pair.weight) for pair in pairs]), "preference pairs"
+        ),
     )
 
 
@@ -122,7 +175,7 @@ def rating_targets(ratings: Sequence[Rating], heads: Sequence[str]) -> RatingTar
     mean counts as its overall rating, so heads of any name can learn from any rating.
 
     Raises:
-        DataError: no rating has a score and a weight above 0.
+        DataError: a score or weight that is no number, or no rating with a score and a weight above 0.
     """
     columns = (*(name for name in heads if name != OVERALL), OVERALL)
     values = torch.zeros(len(ratings), len(columns))
@@ -144,21 +197,33 @@ def rating_targets(ratings: Sequence[Rating], heads: Sequence[str]) -> RatingTar
         if rating.scores:
             overall[i] = rating.overall
             overall_weights[i] = rating.weight
-    if len(ratings) and not bool((weights > 0).any()):
-        raise DataError(
-            f"none of the {len(ratings)} ratings has a score with a weight above 0: give other ratings, "
-            "or raise their weights"
-        )
+    if not bool(torch.isfinite(values).all() and torch.isfinite(overall).all()):
+        raise DataError("a rating has a score that is no finite number")
     return RatingTargets(
         prompts=[rating.prompt for rating in ratings],
         responses=[rating.response for rating in ratings],
         columns=columns,
         values=values,
-        weights=weights,
+        weights=_over_mean(weights, "ratings"),
         overall=overall,
-        overall_weights=overall_weights,
+        overall_weights=_over_mean(overall_weights, "ratings"),
         unused=unused,
     )
+
+
+def _over_mean(weights: Tensor, what: str) -> Tensor:
+    """Weights (N,), or (N, K) whose rows add up, over the mean of the N weights."""
+    if not len(weights):
+        return weights
+    if not bool(torch.isfinite(weights).all() and (weights >= 0).all()):
+        raise DataError(f"the weights of {what} must be numbers of 0 or more")
+    whole = weights.sum()
+    if not whole > 0:
+        raise DataError(
+            f"none of the {len(weights)} {what} can teach anything (a score, and a weight above 0): give "
+            "others, or raise their weights"
+        )
+    return weights * (len(weights) / whole)
 
 
 def loss_plan(
@@ -200,11 +265,11 @@ def pair_loss(
     weights: Tensor,
     settings: RewardLossSettings,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted Bradley-Terry loss of B pairs, mean over E members.
+    """Weighted Bradley-Terry loss of B pairs, the sum over B and mean over E members.
 
     Args:
         chosen, rejected: totals (E, B).
-        margins, weights: (B,).
+        margins, weights: (B,) rows of `PairTargets`.
     """
     members = chosen.totals.shape[0]
     loss, metrics = bradley_terry(
@@ -214,7 +279,8 @@ def pair_loss(
         weights=weights.expand(members, -1),
         center_coefficient=settings.center_coefficient,
     )
-    return settings.pairwise * loss, {f"pair_{name}": value for name, value in metrics.items()}
+    loss = settings.pairwise * weights.mean() * loss
+    return loss, {f"pair_{name}": value for name, value in metrics.items()}
 
 
 def rating_loss(
@@ -244,7 +310,7 @@ def rating_loss(
             targets=values.expand(members, -1, -1),
             weights=weights.expand(members, -1, -1),
         )
-        total = total + settings.pointwise * loss
+        total = total + settings.pointwise * weights.sum(-1).mean() * loss
         metrics |= {"pointwise_loss": loss.detach()}
         metrics |= {f"rating_{name}": value for name, value in found.items()}
     if settings.ordinal and output.human_logits is not None:
@@ -253,7 +319,7 @@ def rating_loss(
             overall.expand(members, -1),
             overall_weights.expand(members, -1),
         )
-        total = total + settings.ordinal * loss
+        total = total + settings.ordinal * overall_weights.mean() * loss
         metrics |= {"ordinal_loss": loss.detach()}
         metrics |= {f"ordinal_{name}": value for name, value in found.items()}
     return total, metrics

@@ -7,6 +7,10 @@ The human head gives logits over the five rating levels.
 
     member score = sum_k w_k head_k + human_feedback_weight * E[level - 3]
     score        = gain * mean over members + bias                          (D5)
+    uncertainty  = gain * std over members of (member score - its mean on the calibration samples)
+
+Bradley-Terry decides differences only, so each member has a constant of its own (2312.09244, section 2):
+without taking it off, what the constants differ by would pass for disagreement about every answer.
 
 With text features every head is wide and deep: head_k(pooled) + Linear_k(text features), the Linear
 starting at 0 (`text_features`).
@@ -121,6 +125,7 @@ class RewardHeads(nn.Module):
     feature_scale: torch.Tensor
     gain: torch.Tensor
     bias: torch.Tensor
+    member_means: torch.Tensor
     temperature: torch.Tensor
     weights: torch.Tensor
 
@@ -141,6 +146,8 @@ class RewardHeads(nn.Module):
     ) -> None:
         super().__init__()
         _check(names, kind, width, dropout, ensemble, human_logits, head_weights)
+        if not math.isfinite(human_feedback_weight):
+            raise ModelError(f"human_feedback_weight={human_feedback_weight}: expected a number")
         self.names = tuple(names)
         self.kind = kind
         self.hidden_size = hidden_size
@@ -183,6 +190,7 @@ class RewardHeads(nn.Module):
         self.register_buffer("feature_scale", torch.ones(self.feature_size))
         self.register_buffer("gain", torch.ones(()))
         self.register_buffer("bias", torch.zeros(()))
+        self.register_buffer("member_means", torch.zeros(ensemble))
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, features: torch.Tensor) -> RewardOutput:
@@ -206,7 +214,7 @@ class RewardHeads(nn.Module):
             )
             totals = totals + self.human_feedback_weight * ordinal_expectation(logits)
         scores = self.gain * totals.mean(0) + self.bias
-        uncertainty = (self.gain * totals).std(0, correction=0)
+        uncertainty = self.gain * (totals - self.member_means[:, None]).std(0, correction=0)
         return RewardOutput(heads, logits, totals, scores, uncertainty)
 
     def _values(
@@ -240,6 +248,9 @@ class RewardHeads(nn.Module):
         """Store mean and standard deviation of training features (N, F), N at least 2.
 
         (N, S) are the text features alone: all that stays constant while a backbone trains.
+
+        Raises:
+            ModelError: another shape, or a feature that is no finite number.
         """
         known = (self.feature_size, self.text_features or self.feature_size)
         if features.ndim != 2 or features.shape[0] < 2 or features.shape[1] not in known:
@@ -247,6 +258,12 @@ class RewardHeads(nn.Module):
                 f"feature statistics need (N >= 2, {self.feature_size}), not {tuple(features.shape)}"
             )
         features = features.float()
+        broken = int((~torch.isfinite(features)).any(1).sum())
+        if broken:
+            raise ModelError(
+                f"the reward model's backbone gives NaN or infinite states for {broken} of "
+                f"{len(features)} training texts, from which nothing can be learned: use another backbone"
+            )
         spread = features.std(0, correction=0)
         # A coordinate that never moves is only centred: dividing by its noise would make it matter.
         flat = spread < 1e-6 * features.abs().mean().clamp_min(1e-12)
@@ -257,14 +274,15 @@ class RewardHeads(nn.Module):
 
     @torch.no_grad()
     def set_calibration(self, totals: torch.Tensor) -> None:
-        """Choose gain and bias so that `totals` (N,) get mean 0 and standard deviation 1 (D5).
+        """Choose gain and bias so that the members' mean of `totals` (E, N) gets mean 0 and standard
+        deviation 1 (D5), and keep each member's own mean.
 
         The temperature is rescaled with the gain, so that pairwise probabilities stay what they were.
 
         Raises:
             ModelError: fewer than two samples, a non-finite one, or all alike.
         """
-        totals = totals.double()
+        members, totals = totals.double(), totals.double().mean(0)
         if totals.numel() < 2 or not bool(torch.isfinite(totals).all()):
             raise ModelError("calibration needs at least two samples with finite scores")
         spread = float(totals.std(correction=0))
@@ -276,6 +294,7 @@ class RewardHeads(nn.Module):
         self.temperature.mul_(1.0 / (spread * float(self.gain)))
         self.gain.fill_(1.0 / spread)
         self.bias.fill_(-float(totals.mean()) / spread)
+        self.member_means.copy_(members.mean(1))
 
     @torch.no_grad()
     def set_temperature(self, temperature: float) -> None:
@@ -317,3 +336,6 @@ def _check(
         raise ModelError(
             f"head_weights name {sorted(head_weights)}, the heads are {sorted(names)}: give one each"
         )
+    whole = 1.0 if head_weights is None else float(sum(head_weights.values()))
+    if not (math.isfinite(whole) and whole > 0):
+        raise ModelError(f"head_weights={head_weights}: expected numbers with a sum above 0")

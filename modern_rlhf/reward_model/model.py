@@ -21,11 +21,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from modern_rlhf.errors import DataError, ModelError
+from modern_rlhf.errors import ModelError
 from modern_rlhf.models.adapters import add_adapters
 from modern_rlhf.models.loading import Backbone, disable_dropout, load_backbone
 from modern_rlhf.records import ASPECTS
-from modern_rlhf.reward_model.encoding import PairBatch, PairEncoder, TemplateName
+from modern_rlhf.reward_model.encoding import (
+    PairBatch,
+    PairEncoder,
+    TemplateName,
+    check_aligned,
+)
 from modern_rlhf.reward_model.heads import HUMAN, HeadKind, RewardHeads, RewardOutput
 from modern_rlhf.reward_model.settings import (
     HumanLayer,
@@ -131,8 +136,8 @@ class CustomRewardModel(nn.Module):
             text_features=len(TEXT_FEATURES) if text_features else 0,
             generator=generator,
         ).to(self.device)
-        if freeze_backbone:
-            self.backbone.requires_grad_(False)
+        # Either way: another reward model may have frozen the same loaded backbone before.
+        self.backbone.requires_grad_(not freeze_backbone)
 
     @property
     def device(self) -> torch.device:
@@ -225,10 +230,9 @@ class CustomRewardModel(nn.Module):
         Pairs are run in order of length, so a batch holds little padding.
 
         Raises:
-            DataError: `prompts` and `responses` differ in length.
+            DataError: `prompts` and `responses` differ in length, or one of them is no list.
         """
-        if len(prompts) != len(responses):
-            raise DataError(f"{len(prompts)} prompts for {len(responses)} responses: give one each")
+        check_aligned(prompts, responses)
         if not prompts:
             names = (*self.settings.heads, *([HUMAN] if self.settings.human_logits else []))
             return Prediction([], [], {name: [] for name in names})
@@ -298,13 +302,13 @@ class CustomRewardModel(nn.Module):
             raise ModelError(f"calibration needs at least two samples, not {len(prompts)}")
         with self._evaluating(), torch.no_grad():
             features = self.pooled(prompts, responses, batch_size=batch_size)
-            totals = self.heads(features).totals.mean(0)
+            totals = self.heads(features).totals
         self.heads.set_calibration(totals)
         return {
             "gain": float(self.heads.gain),
             "bias": float(self.heads.bias),
             "mean": float(totals.mean()),
-            "std": float(totals.std(correction=0)),
+            "std": float(totals.mean(0).std(correction=0)),
         }
 
     def preference_probability(

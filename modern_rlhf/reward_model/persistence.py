@@ -1,6 +1,7 @@
 """A reward model as a folder: safetensors, JSON and the tokenizer's own text files, nothing pickled.
 
-    reward_model.json       schema, settings, backbone (name, kind, dtype, source fingerprint), SHA-256 of every file
+    reward_model.json       schema, settings, backbone (name, kind, dtype, source fingerprint), scores of a few
+                            pairs, SHA-256 of every file
     heads.safetensors       heads, feature statistics, calibration, temperature
     backbone/               Hugging Face directory of the headless backbone with its tokenizer
     adapter/                LoRA adapters, where the backbone has them
@@ -8,15 +9,20 @@
 
 By default the backbone's weights are copied, so the folder is self-contained. `copy_backbone=False`
 stores name and fingerprint of a frozen backbone instead; loading finds it by name and refuses it when
-its weights are others. Loading checks every digest first: a reward model that silently lost a layer
-would reward nonsense.
+its weights are others. Loading checks every digest first, and the scores of a few pairs last: a reward model
+that silently lost a layer, or is read by a library that makes other tokens of its texts, would reward
+nonsense.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +32,36 @@ from safetensors.torch import load_file, save_file
 
 from modern_rlhf.errors import ModelError, OutputError
 from modern_rlhf.models.adapters import has_adapters
-from modern_rlhf.models.loading import Backbone, load_backbone, load_tokenizer
+from modern_rlhf.models.loading import (
+    Backbone,
+    load_backbone,
+    load_tokenizer,
+    state_fingerprint,
+)
+from modern_rlhf.reward_model.settings import RewardModelSettings
 from modern_rlhf.utils.atomic import atomic_directory, write_json
 
 if TYPE_CHECKING:
     from modern_rlhf.reward_model.model import CustomRewardModel
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "reward_model.json"
 HEADS = "heads.safetensors"
+
+PROBE = (
+    ("Sort a list of numbers in descending order.", "x.sort(reverse=True)"),
+    (
+        "open the file 'a.txt' \u00e9",
+        "```python\nwith open('a.txt') as f:\n    text = f.read()\n```",
+    ),
+    ("", "no"),
+)
+"""Pairs whose scores are stored, and must come out again."""
+
+TOLERANCE = {"float32": 0.01, "float64": 0.01}
+"""By the backbone's dtype, how far a score may be off, in units of max(1, |score|): another processor adds
+numbers in another order. On the machine that saved the model scores are equal to 1e-6."""
+HALF_TOLERANCE = 0.1
 
 
 def save(
@@ -46,24 +73,36 @@ def save(
         copy_backbone: copy the backbone's weights (default), or only name and fingerprint.
 
     Raises:
-        ModelError: `copy_backbone=False` for a backbone that is being trained.
+        ModelError: `copy_backbone=False` for a backbone that is being or has been trained, or scores that
+            are no numbers.
         OutputError: `folder` holds something that is no reward model, or can't be written.
     """
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file: choose another folder for the reward model")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise OutputError(f"{folder} holds other files and no reward model: choose another folder")
     copied = True if copy_backbone is None else copy_backbone
     backbone: Any = model.backbone
     adapted = has_adapters(backbone)
-    if not copied and not (adapted or model.frozen):
+    inner = backbone.get_base_model() if adapted else backbone
+    if not copied and (
+        not (adapted or model.frozen)
+        or state_fingerprint(_plain_state(inner)) != model.backbone_fingerprint
+    ):
         raise ModelError(
             "copy_backbone=False stores a name, but this backbone has been trained: its weights must "
             "be copied"
         )
-    with atomic_directory(folder, replace=True) as target:
+    probe = _probe(model)
+    if not all(math.isfinite(score) for score in probe):
+        raise ModelError(
+            "the reward model gives scores that are NaN or infinite, so it is not saved: train it again "
+            "at a lower training.reward_learning_rate"
+        )
+    with atomic_directory(folder, replace=True) as target, _disk_errors(folder):
         heads = {k: v.detach().cpu().contiguous() for k, v in model.heads.state_dict().items()}
         save_file(heads, target / HEADS)
-        inner = backbone.get_base_model() if adapted else backbone
         if adapted:
             backbone.save_pretrained(target / "adapter")
             (target / "adapter" / "README.md").unlink(missing_ok=True)  # peft's empty model card
@@ -86,6 +125,7 @@ def save(
                     "copied": copied,
                     "adapter": adapted,
                 },
+                "probe": probe,
                 "files": _digests(target),
             },
             schema=SCHEMA,
@@ -98,8 +138,8 @@ def load(
     """The model that `save` wrote, in eval mode.
 
     Raises:
-        ModelError: no reward model there, one of another schema, a file missing or changed, or weights
-            that don't fit the settings.
+        ModelError: no reward model there, one of another schema, a file missing or changed, weights
+            that don't fit the settings, or other scores than the saved model's.
     """
     from modern_rlhf.reward_model.model import CustomRewardModel
 
@@ -113,9 +153,12 @@ def load(
             f"{folder} was trained on a backbone {stored['name']!r} with other weights than the one "
             "found under that name now: put the original back, or train the reward model again"
         )
-    settings = dict(manifest["settings"])
-    names = settings.pop("heads")
-    model = CustomRewardModel(backbone, names, **settings)
+    try:
+        model = CustomRewardModel(backbone, **manifest["settings"])
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder / MANIFEST} holds settings of another type ({error}): copy the reward model again"
+        ) from error
     if stored["adapter"]:
         from peft import PeftModel
 
@@ -123,11 +166,51 @@ def load(
             model.backbone, str(folder / "adapter"), is_trainable=True
         ).to(device)
     _load_heads(model, folder / HEADS)
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    _check_probe(
+        model, manifest["probe"], folder, tolerance=TOLERANCE.get(stored["dtype"], HALF_TOLERANCE)
+    )
+    return model
+
+
+def _probe(model: CustomRewardModel) -> list[float]:
+    """The scores of `PROBE`, in float32 whatever the model scores in otherwise."""
+    usual, model.scoring_dtype = model.scoring_dtype, torch.float32
+    try:
+        return model.score([prompt for prompt, _ in PROBE], [response for _, response in PROBE])
+    finally:
+        model.scoring_dtype = usual
+
+
+def _check_probe(
+    model: CustomRewardModel, expected: list[float], folder: Path, *, tolerance: float
+) -> None:
+    for stored, found in zip(expected, _probe(model), strict=True):
+        if not abs(found - stored) <= tolerance * max(1.0, abs(stored)):
+            raise ModelError(
+                f"{folder} gives another score than when it was saved ({found:.4f}, not {stored:.4f}): the "
+                "installed transformers or tokenizers read it in another way; use the versions it was "
+                "saved with, or train it again"
+            )
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """safetensors has an error of its own for a full disk."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OutputError(
+            f"cannot write {folder} ({error}): free some space or choose another folder"
+        ) from error
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The checked content of `reward_model.json`."""
+    """The checked content of `reward_model.json`.
+
+    Raises:
+        ModelError: it is missing, no JSON, of another schema, or something in it is lacking or unknown.
+    """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -139,15 +222,43 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise ModelError(f"{path} is not of schema {SCHEMA}: it was written by another version")
-    missing = {"settings", "backbone", "files"} - set(manifest)
-    if missing:
-        raise ModelError(f"{path} lacks {sorted(missing)}: train or copy the reward model again")
+    wanted = {
+        "settings": (dict, {field.name for field in fields(RewardModelSettings)}),
+        "backbone": (dict, {"name", "kind", "dtype", "fingerprint", "copied", "adapter"}),
+        "files": (dict, {HEADS}),
+        "probe": (list, set()),
+    }
+    for name, (kind, keys) in wanted.items():
+        found = manifest.get(name)
+        if not isinstance(found, kind) or keys - set(found):
+            lacking = sorted(keys - set(found)) if isinstance(found, kind) else name
+            raise ModelError(f"{path} lacks {lacking}: train or copy the reward model again")
+    stored, probe = manifest["backbone"], manifest["probe"]
+    unknown = [f"settings.{n}" for n in manifest["settings"] if n not in wanted["settings"][1]]
+    if stored["kind"] not in ("encoder", "decoder"):
+        unknown.append("backbone.kind")
+    if not isinstance(getattr(torch, str(stored["dtype"]), None), torch.dtype):
+        unknown.append("backbone.dtype")
+    if len(probe) != len(PROBE) or not all(isinstance(score, (int, float)) for score in probe):
+        unknown.append("probe")
+    if unknown:
+        raise ModelError(
+            f"{path} holds something unknown under {', '.join(unknown)}: it was written by another version, "
+            "or is damaged; train or copy the reward model again"
+        )
     return manifest
 
 
 def _load_backbone(folder: Path, stored: dict[str, Any], device: str | torch.device) -> Backbone:
     name = str(folder / "backbone") if stored["copied"] else stored["name"]
-    found = load_backbone(name, device=device, dtype=getattr(torch, stored["dtype"]))
+    try:
+        found = load_backbone(name, device=device, dtype=getattr(torch, stored["dtype"]))
+    except ModelError as error:
+        if stored["copied"]:
+            raise
+        raise ModelError(
+            f"{folder} was saved without its backbone {name!r}, which cannot be loaded now: {error}"
+        ) from error
     tokenizer = found.tokenizer
     if not stored["copied"]:
         tokenizer = load_tokenizer(str(folder / "tokenizer"))
@@ -207,7 +318,10 @@ def _check_files(folder: Path, files: dict[str, str]) -> None:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
     return digest.hexdigest()

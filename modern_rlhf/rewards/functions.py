@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modern_rlhf.errors import ConfigError, TrainingError
@@ -44,8 +43,10 @@ class FunctionReward:
     ) -> None:
         if not callable(fn):
             raise ConfigError(f"a reward function must be callable, not {type(fn).__name__}")
-        if value_range is not None and not value_range[0] < value_range[1]:
-            raise ConfigError(f"value_range={value_range}: expected (low, high) with low < high")
+        if value_range is not None and not -math.inf < value_range[0] < value_range[1] < math.inf:
+            raise ConfigError(
+                f"value_range={value_range}: expected (low, high), two numbers with low < high"
+            )
         self.fn = fn
         self.name: str = name or str(getattr(fn, "__name__", type(fn).__name__))
         self.value_range = value_range
@@ -88,6 +89,8 @@ class FunctionReward:
 
     def _checked(self, returned: Any, expected: int) -> tuple[list[float | None], list[bool]]:
         try:
+            if isinstance(returned, (str, bytes, Mapping)):  # they iterate, but over no rewards
+                raise TypeError
             values = list(returned)
         except TypeError:
             raise TrainingError(
@@ -101,17 +104,19 @@ class FunctionReward:
         checked: list[float | None] = []
         broken: list[bool] = []
         for i, value in enumerate(values):
-            # numpy and torch scalars are no `numbers.Real`, but know how to become a float.
-            if value is not None and not isinstance(value, numbers.Real):
+            # numpy and torch scalars know how to become a float; so does text, which is no reward.
+            if value is not None:
                 try:
+                    if isinstance(value, (str, bytes)):
+                        raise TypeError
                     value = float(value)
-                except (TypeError, ValueError):
+                except (TypeError, ValueError, OverflowError):
                     raise TrainingError(
                         f"reward function {self.name!r} returned {value!r:.80} for response {i}; "
                         "expected a number or None"
                     ) from None
             broken.append(value is not None and not math.isfinite(value))
-            checked.append(None if value is None or broken[-1] else float(value))
+            checked.append(None if broken[-1] else value)
         return checked, broken
 
 
@@ -138,9 +143,15 @@ def accepted_columns(fn: RewardFunction, name: str) -> tuple[str, ...]:
         p.name
         for p in parameters
         if p.default is kinds.empty
-        and p.name not in COLUMNS
+        and (p.name not in COLUMNS or p.kind is kinds.POSITIONAL_ONLY)
         and (p.kind is kinds.KEYWORD_ONLY or p in positional[2:])
     ]
+    taken = [p.name for p in positional[:2] if p.name in COLUMNS]
+    if taken:
+        raise ConfigError(
+            f"reward function {name!r} calls its first two arguments {[p.name for p in positional[:2]]}; "
+            f"they are the prompts and the responses, and {taken[0]!r} is a column"
+        )
     if unknown:
         raise ConfigError(
             f"reward function {name!r} wants {unknown}; the columns offered are {list(COLUMNS)}"

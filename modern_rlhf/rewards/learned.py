@@ -32,7 +32,7 @@ class LearnedReward:
     `head/<name>`.
 
     Raises:
-        ConfigError: a negative penalty.
+        ConfigError: a penalty that is no number of 0 or more.
         ModelError: a penalty for a model whose ensemble has one member.
     """
 
@@ -45,7 +45,7 @@ class LearnedReward:
         name: str = "human_preference",
         batch_size: int = 32,
     ) -> None:
-        if uncertainty_penalty < 0:
+        if not (math.isfinite(uncertainty_penalty) and uncertainty_penalty >= 0):
             raise ConfigError(f"uncertainty_penalty={uncertainty_penalty}: expected 0 or more")
         if uncertainty_penalty and model.settings.ensemble < 2:
             raise ModelError(

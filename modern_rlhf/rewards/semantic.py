@@ -19,6 +19,7 @@ repeating the question earns nothing. The details say which of the two was measu
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -28,8 +29,9 @@ import torch
 from modern_rlhf.errors import ConfigError
 from modern_rlhf.metrics.exact import parse_python
 from modern_rlhf.metrics.texts import clean_text, code_tokens
-from modern_rlhf.models.loading import Backbone, context_length
+from modern_rlhf.models.loading import Backbone
 from modern_rlhf.reward_model.baselines import content_words
+from modern_rlhf.reward_model.encoding import DEFAULT_MAX_LENGTH, length_limit
 from modern_rlhf.reward_model.text_features import text_similarities
 from modern_rlhf.rewards.base import RewardBatch, RewardScores
 from modern_rlhf.sandbox.extract import answer_code
@@ -75,7 +77,8 @@ class SemanticReward:
         self._embedder = Embedder(backbone, batch_size=batch_size) if backbone is not None else None
 
     def score(self, batch: RewardBatch) -> RewardScores:
-        """B similarities; None where there is neither a reference nor an intent to compare with."""
+        """B similarities; None where there is neither a reference nor an intent to compare with, or the
+        similarity is no number (such samples are marked `unscorable`)."""
         codes = [
             clean_text(answer_code(clean_text(text), prompt.task).code)
             for prompt, text in zip(batch.prompts, batch.responses, strict=True)
@@ -97,14 +100,20 @@ class SemanticReward:
             pairs = [(codes[i], str(targets[i])) for i in rows]
             for i, value in zip(rows, self._similarities(pairs, what), strict=True):
                 total[i] = value
-        return RewardScores(total, {self.name: list(total)}, {"compared_with": compared})
+        broken = [
+            what is not None and value is None for what, value in zip(compared, total, strict=True)
+        ]
+        return RewardScores(
+            total, {self.name: list(total)}, {"compared_with": compared, "unscorable": broken}
+        )
 
     def close(self) -> None:
         """Nothing to free."""
 
-    def _similarities(self, pairs: list[tuple[str, str]], what: str) -> list[float]:
+    def _similarities(self, pairs: list[tuple[str, str]], what: str) -> list[float | None]:
         if not pairs:
             return []
+        values: Sequence[float | None]
         if self._embedder is not None:
             values = self._embedder.similarities(
                 [code for code, _ in pairs], [clean_text(target) for _, target in pairs]
@@ -117,9 +126,14 @@ class SemanticReward:
             values = token_similarities(pairs)
         # An encoder gives even an empty text some direction.
         return [
-            min(1.0, max(0.0, value)) if code.strip() else 0.0
+            0.0 if not code.strip() else _in_range(value)
             for value, (code, _) in zip(values, pairs, strict=True)
         ]
+
+
+def _in_range(value: float | None) -> float | None:
+    """Cut to 0..1; None for no number, of which `max` would make a 0."""
+    return None if value is None or not math.isfinite(value) else min(1.0, max(0.0, value))
 
 
 def token_similarities(pairs: Sequence[tuple[str, str]]) -> list[float]:
@@ -128,8 +142,8 @@ def token_similarities(pairs: Sequence[tuple[str, str]]) -> list[float]:
     return [(characters + tokens) / 2.0 for characters, tokens in text_similarities(cleaned)]
 
 
-def codebleu_similarities(pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """Corrected CodeBLEU of (code, reference)."""
+def codebleu_similarities(pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+    """Corrected CodeBLEU of (code, reference); None for a blank reference."""
     from modern_rlhf.metrics.codebleu import codebleu_scores
 
     codes = [code for code, _ in pairs]
@@ -140,7 +154,7 @@ def codebleu_similarities(pairs: Sequence[tuple[str, str]]) -> list[float]:
         [code_tokens(code) for code in codes],
         [[code_tokens(text) for text in texts] for texts in references],
     )
-    return [0.0 if value is None else value for value in found.per_item]
+    return list(found.per_item)
 
 
 def intent_overlap(code: str, intent: str) -> float:
@@ -183,7 +197,10 @@ class Embedder:
         self.model = backbone.model.eval().requires_grad_(False)
         self.tokenizer = backbone.tokenizer
         self.batch_size = batch_size
-        self.limit = min(512, context_length(backbone.model, backbone.tokenizer))
+        self.limit = min(
+            DEFAULT_MAX_LENGTH,
+            length_limit(backbone.model.config, backbone.tokenizer) or DEFAULT_MAX_LENGTH,
+        )
 
     def similarities(self, first: Sequence[str], second: Sequence[str]) -> list[float]:
         """Cosine of N pairs of texts; a text that occurs twice is encoded once."""

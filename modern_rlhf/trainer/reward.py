@@ -28,10 +28,10 @@ from modern_rlhf.reward_model.build import build_reward_model, loss_settings
 from modern_rlhf.reward_model.cache import FeatureCache
 from modern_rlhf.reward_model.evaluator import RewardModelEvaluator
 from modern_rlhf.reward_model.fit import (
+    hold_out,
     loss_plan,
     pair_loss,
     pair_targets,
-    people_held_out,
     rating_loss,
     rating_targets,
 )
@@ -115,21 +115,18 @@ class RewardTrainer:
                 "data.human_feedback_path or data.preferences_path, or "
                 "reward.human_preference_weight=0 with reward.use_custom_reward=false"
             )
-        train_pairs, self.validation_pairs = people_held_out(
-            pairs, fraction=validation_fraction, seed=training.seed
-        )
-        train_ratings, self.validation_ratings = people_held_out(
-            ratings, fraction=validation_fraction, seed=training.seed
-        )
+        parts = hold_out(pairs, ratings, fraction=validation_fraction, seed=training.seed)
+        self.validation_pairs, self.validation_ratings = parts.pairs, parts.ratings
         self.plan = loss_plan(
             model.heads,
-            pairs=len(train_pairs),
-            ratings=len(train_ratings),
+            pairs=len(parts.train_pairs),
+            ratings=len(parts.train_ratings),
             settings=loss_settings(self.config),
         )
         # Judgements that no loss uses are only measured on.
-        self.train_pairs = train_pairs if self.plan.pairwise else []
-        self.train_ratings = train_ratings if self.plan.pointwise or self.plan.ordinal else []
+        rated = self.plan.pointwise or self.plan.ordinal
+        self.train_pairs = parts.train_pairs if self.plan.pairwise else []
+        self.train_ratings = parts.train_ratings if rated else []
         self.pair_targets = pair_targets(self.train_pairs)
         self.rating_targets = (
             rating_targets(self.train_ratings, model.settings.heads) if self.train_ratings else None

@@ -38,6 +38,9 @@ def rollout_metrics(batch: RolloutBatch, scores: Tensor) -> dict[str, float]:
         known = [value for value in values if value is not None]
         if known:
             metrics[f"reward_{name}"] = sum(known) / len(known)
+    missing = Counter(name for names in _detail(batch, "missing") for name in names or ())
+    for name, count in sorted(missing.items()):
+        metrics[f"missing_{name}"] = count / len(batch)
     verdicts = Counter(v for v in _detail(batch, "verdict") if v is not None)
     for verdict, count in sorted(verdicts.items()):
         metrics[f"verdict_{verdict}"] = count / len(batch)

@@ -54,6 +54,7 @@ class TwoPartReward:
             details={
                 "verdict": ["fail"] * len(values),
                 "hack_signatures": [["exit"]] * len(values),
+                "missing": [["semantic"]] * len(values),
                 "trace": [{"code": "x = 1", "unexecuted_lines": []}] * len(values),
             },
         )

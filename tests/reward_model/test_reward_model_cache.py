@@ -64,11 +64,16 @@ def test_scores_from_the_cache_are_the_scores(tmp_path: Path, decoder: Backbone)
 def test_every_input_of_a_feature_is_in_its_key(make_backbone: Callable[..., Backbone]) -> None:
     def key(**changes: object) -> str:
         source = make_backbone("decoder", seed=int(changes.pop("seed", 0)))
+        for name, value in changes.pop("config", {}).items():
+            setattr(source.model.config, name, value)
+        dtype = changes.pop("scoring_dtype", torch.float32)
         if changes.pop("chat", False):
             source.tokenizer.chat_template = (
                 "{% for m in messages %}{{ m['content'] }};{% endfor %}"
             )
-        return feature_key(CustomRewardModel(source, **changes))
+        model = CustomRewardModel(source, **changes)
+        model.scoring_dtype = dtype
+        return feature_key(model)
 
     variants = [
         key(),
@@ -76,10 +81,14 @@ def test_every_input_of_a_feature_is_in_its_key(make_backbone: Callable[..., Bac
         key(chat=True),
         key(pooling="mean"),
         key(max_length=64),
+        key(config={"num_attention_heads": 2}),  # no weight tells these apart
+        key(config={"hidden_act": "relu"}),
+        key(scoring_dtype=torch.bfloat16),
         key(human_logits=True, human_logits_layer="second_last"),
     ]
     assert len(set(variants)) == len(variants)
     assert key() == variants[0]
+    assert key(config={"_name_or_path": "moved", "transformers_version": "9"}) == variants[0]
     assert key(heads=("other",), dropout=0.3) == variants[0]  # heads don't change features
 
 

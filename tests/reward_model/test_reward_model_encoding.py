@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -143,3 +145,64 @@ def test_tokenizer_without_pad_token_and_unequal_lists_are_refused(decoder: Back
     decoder.tokenizer.pad_token = None
     with pytest.raises(ModelError, match="pad token"):
         CustomRewardModel(decoder)
+
+
+def test_the_response_keeps_half_of_an_odd_room_too(encoder: Backbone) -> None:
+    batch = CustomRewardModel(encoder, max_length=25).encode_pairs(["p" * 100], ["r" * 100])
+    texts = encoder.tokenizer.decode(batch.input_ids[0])
+    assert (texts.count("p"), texts.count("r")) == (10, 11)  # 25 less 4 special tokens
+
+
+def test_lone_surrogates_are_read_as_the_replacement_character(decoder: Backbone) -> None:
+    model = CustomRewardModel(decoder)
+    ours, same = model.encoder.text_ids(["a\ud800b é", "a\ufffdb é"])
+    assert ours == same
+    assert model.score(["\udfff"], ["\ud83d"]) == model.score(["\ufffd"], ["\ufffd"])
+
+
+def test_a_template_that_writes_the_date_gives_the_same_ids_every_day(
+    make_backbone: Callable[..., Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.utils import chat_template_utils
+
+    dated = "{%- set today = strftime_now('%d %B %Y') -%}Today: {{ today }}\n" + CHAT
+
+    def ids(day: int) -> list[int]:
+        class Calendar(datetime):
+            @classmethod
+            def now(cls, tz: object = None) -> datetime:
+                return datetime(2031, 5, day)
+
+        monkeypatch.setattr(chat_template_utils, "datetime", Calendar)
+        backbone = make_backbone("decoder")
+        backbone.tokenizer.chat_template = dated
+        turns = [{"role": "user", "content": "hi"}]
+        shown = backbone.tokenizer.apply_chat_template(turns, tokenize=False)
+        assert f"{day:02} May 2031" in shown  # the template does write the day
+        return CustomRewardModel(backbone).encode_pairs(["hi"], ["x"]).input_ids[0].tolist()
+
+    assert ids(1) == ids(2)
+
+
+def test_two_empty_texts_without_a_frame_still_have_a_token() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "a": 2}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]")
+    batch = PairEncoder(tokenizer, kind="decoder", max_length=8).encode(["", "a"], [" ", "a a"])
+    assert batch.lengths.tolist() == [1, 3] and batch.attention_mask[0].tolist() == [1, 0, 0]
+
+
+def test_a_tokenizer_that_does_not_show_its_frame_is_refused_in_one_line() -> None:
+    from transformers import CanineTokenizer
+
+    with pytest.raises(ModelError, match="CanineTokenizer.*fast tokenizer"):
+        PairEncoder(CanineTokenizer(), kind="encoder", max_length=64)
+
+
+@pytest.mark.parametrize("kind", ["mpnet", "xlm-roberta", "data2vec-text"])
+def test_all_that_count_positions_as_roberta_does_lose_as_many(kind: str) -> None:
+    config = SimpleNamespace(model_type=kind, max_position_embeddings=514, pad_token_id=1)
+    assert length_limit(config, SimpleNamespace(model_max_length=10**30)) == 512

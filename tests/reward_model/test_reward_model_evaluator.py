@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modern_rlhf.errors import DataError
+from modern_rlhf.errors import DataError, ModelError
 from modern_rlhf.metrics.correlate import correlate
 from modern_rlhf.records import PreferencePair, Rating
 from modern_rlhf.reward_model.baselines import longer, parses, question_overlap
@@ -143,6 +143,22 @@ def test_bounds_of_correlations_resample_questions() -> None:
     assert (ours["low"], ours["high"]) == (pytest.approx(same.low), pytest.approx(same.high))
     assert ours["high"] - ours["low"] > 0.6  # ten times as many rows tell no more
     assert found["human"] == ours
+
+
+def test_rows_are_read_as_the_trainer_reads_them() -> None:
+    rows = [
+        {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in PAIRS
+    ]
+    rated = [{"prompt": "p", "response": "a" * n, "rating": n} for n in range(1, 6)]
+    found = RewardModelEvaluator(LengthModel()).evaluate(rows, rated)
+    assert found["accuracy"]["value"] == pytest.approx(2.5 / 4)
+    assert found["rating_correlation"]["score"]["pearson"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_scores_that_are_no_numbers_are_no_ties(score: float) -> None:
+    with pytest.raises(ModelError, match="1 of 8 scores"):
+        evaluate_scores(PAIRS, [1.0, score, 1.0, 1.0], [0.0] * 4)
 
 
 def test_nothing_to_evaluate_on_is_an_error() -> None:

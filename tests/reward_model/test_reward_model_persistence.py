@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from modern_rlhf.errors import ModelError, OutputError
 from modern_rlhf.models.loading import Backbone
+from modern_rlhf.reward_model import persistence
 from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.reward_model.persistence import _sha256
 
@@ -221,3 +224,130 @@ def test_what_is_no_reward_model_is_refused(tmp_path: Path, saved: Path) -> None
     (saved / "reward_model.json").write_text("{broken")
     with pytest.raises(ModelError, match="cannot read"):
         CustomRewardModel.from_pretrained(saved)
+
+
+def test_a_backbone_trained_and_then_frozen_cannot_be_saved_by_name(
+    tmp_path: Path, make_backbone: Callable[..., Backbone]
+) -> None:
+    model = trained(CustomRewardModel(make_backbone("decoder"), freeze_backbone=False))
+    model.backbone.requires_grad_(False)
+    with pytest.raises(ModelError, match="must be copied"):
+        model.save_pretrained(tmp_path / "saved", copy_backbone=False)
+
+
+def test_adapters_alone_can_be_saved_and_a_lost_backbone_is_named(
+    tmp_path: Path, make_backbone: Callable[..., Backbone]
+) -> None:
+    home, saved = tmp_path / "backbone", tmp_path / "saved"
+    source = make_backbone("decoder")
+    source.model.save_pretrained(home)
+    source.tokenizer.save_pretrained(home)
+    model = CustomRewardModel(str(home), ("preference",), head_kind="linear")
+    model.add_lora(rank=2)
+    model = trained(model)
+    model.save_pretrained(saved, copy_backbone=False)
+    assert not list(saved.rglob("backbone")) and list(saved.glob("adapter/*.safetensors"))
+    loaded = CustomRewardModel.from_pretrained(saved)
+    assert loaded.score(PROMPTS, RESPONSES) == pytest.approx(
+        model.score(PROMPTS, RESPONSES), abs=1e-6
+    )
+    shutil.rmtree(home)
+    with pytest.raises(ModelError, match="saved without its backbone"):
+        CustomRewardModel.from_pretrained(saved)
+
+
+def test_other_tokens_of_the_same_texts_are_refused(saved: Path) -> None:
+    """As another version of a library may make them, while every file is what was saved."""
+    change_tokenizer(saved / "backbone" / "tokenizer.json")
+    with pytest.raises(ModelError, match="another score than when it was saved"):
+        CustomRewardModel.from_pretrained(saved)
+
+
+def change_tokenizer(path: Path) -> None:
+    """Swap two letters' ids, and say in the manifest that the file is right."""
+    text = json.loads(path.read_text())
+    vocabulary = text["model"]["vocab"]
+    vocabulary["e"], vocabulary["t"] = vocabulary["t"], vocabulary["e"]
+    path.write_text(json.dumps(text))
+    manifest = path.parents[1] / "reward_model.json"
+    content = json.loads(manifest.read_text())
+    content["files"]["backbone/tokenizer.json"] = _sha256(path)
+    manifest.write_text(json.dumps(content))
+
+
+def test_a_model_of_no_numbers_is_not_saved(tmp_path: Path, decoder: Backbone) -> None:
+    model = CustomRewardModel(decoder)
+    with torch.no_grad():
+        model.heads.members["head_useful"][0][0].weight[0, 0] = float("nan")
+    with pytest.raises(ModelError, match="NaN"):
+        model.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_the_scoring_dtype_is_no_part_of_what_is_saved(tmp_path: Path, decoder: Backbone) -> None:
+    model = CustomRewardModel(decoder)
+    expected = model.score(PROMPTS, RESPONSES)
+    model.scoring_dtype = torch.bfloat16
+    model.save_pretrained(tmp_path / "saved")
+    assert model.scoring_dtype == torch.bfloat16
+    assert CustomRewardModel.from_pretrained(tmp_path / "saved").score(
+        PROMPTS, RESPONSES
+    ) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_file_in_the_way_stays_and_a_full_disk_is_one_line(
+    tmp_path: Path, decoder: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = CustomRewardModel(decoder)
+    (tmp_path / "thesis").write_text("do not delete")
+    with pytest.raises(OutputError, match="is a file"):
+        model.save_pretrained(tmp_path / "thesis")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis"]
+
+    def full(*given: object, **others: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(persistence, "save_file", full)
+    with pytest.raises(OutputError, match="No space left"):
+        model.save_pretrained(tmp_path / "saved")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found.pop("probe"), "probe"),
+        (lambda found: found.update(settings=[]), "settings"),
+        (lambda found: found["settings"].pop("pooling"), "pooling"),
+        (lambda found: found["settings"].update(colour=1), "settings.colour"),
+        (lambda found: found["settings"].update(ensemble="two"), "another type"),
+        (lambda found: found["settings"].update(head_kind="cubic"), "head_kind"),
+        (lambda found: found["backbone"].pop("dtype"), "dtype"),
+        (lambda found: found["backbone"].update(dtype="float31"), "backbone.dtype"),
+        (lambda found: found["backbone"].update(kind="both"), "backbone.kind"),
+        (lambda found: found.update(files={}), "heads.safetensors"),
+        (lambda found: found.update(probe=["a", 1, 2]), "probe"),
+    ],
+)
+def test_a_garbled_manifest_is_one_line(
+    saved: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    path = saved / "reward_model.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match=message) as caught:
+        CustomRewardModel.from_pretrained(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_moved_and_made_read_only_it_loads_the_same(saved: Path, tmp_path: Path) -> None:
+    expected = CustomRewardModel.from_pretrained(saved).score(PROMPTS, RESPONSES)
+    moved = tmp_path / "else where" / "ü"
+    moved.parent.mkdir()
+    saved.rename(moved)
+    for path in (*moved.rglob("*"), moved):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = sorted(moved.rglob("*"))
+    assert in_fresh_process(moved)[0] == pytest.approx(expected, abs=1e-6)
+    assert sorted(moved.rglob("*")) == before

@@ -207,6 +207,29 @@ def test_uncertainty_needs_an_ensemble(decoder: Backbone) -> None:
     assert len(found) == len(PROMPTS) and all(value > 0 for value in found)
 
 
+def test_a_constant_of_a_member_is_no_disagreement(decoder: Backbone) -> None:
+    """Bradley-Terry leaves each member's constant free: only what goes beyond it is doubt."""
+    model = CustomRewardModel(
+        decoder, ("a",), ensemble=3, generator=torch.Generator().manual_seed(0)
+    )
+    model.calibrate(PROMPTS, RESPONSES)
+    before = model.predict(PROMPTS, RESPONSES)
+    with torch.no_grad():
+        for shift, member in zip((50.0, -20.0, -30.0), model.heads.members["head_a"], strict=True):
+            member[-1].bias += shift
+    model.calibrate(PROMPTS, RESPONSES)
+    after = model.predict(PROMPTS, RESPONSES)
+    assert after.scores == pytest.approx(before.scores, abs=1e-3)
+    assert after.uncertainty == pytest.approx(before.uncertainty, abs=1e-3)
+    assert min(before.uncertainty) > 0
+
+
+def test_two_models_on_one_loaded_backbone_are_frozen_as_each_says(decoder: Backbone) -> None:
+    assert CustomRewardModel(decoder).frozen
+    assert not CustomRewardModel(decoder, freeze_backbone=False).frozen
+    assert CustomRewardModel(decoder).frozen
+
+
 def test_score_heads_names_every_head(decoder: Backbone) -> None:
     found = CustomRewardModel(decoder, human_logits=True).score_heads(PROMPTS, RESPONSES)
     assert set(found) == {"consistent", "correct", "useful", "human"}
@@ -219,6 +242,10 @@ def test_empty_and_mismatched_lists(decoder: Backbone) -> None:
     assert model.score_heads([], []) == {"consistent": [], "correct": [], "useful": []}
     with pytest.raises(DataError, match="2 prompts for 1 responses"):
         model.score(["a", "b"], ["c"])
+    with pytest.raises(DataError, match="prompts is one text"):
+        model.score("sort", "x = 1")  # not four scores of four letters
+    with pytest.raises(DataError, match=r"responses\[1\] is None"):
+        model.score(["a", "b"], ["c", None])
 
 
 @pytest.mark.parametrize(
@@ -236,6 +263,9 @@ def test_empty_and_mismatched_lists(decoder: Backbone) -> None:
         ({"max_length": 3}, "no room"),
         ({"human_logits": True, "human_logits_layer": "third"}, "human_logits_layer"),
         ({"head_weights": {"a": 1.0}}, "head_weights"),
+        ({"heads": ("a", "b"), "head_weights": {"a": 1.0, "b": -1.0}}, "sum above 0"),
+        ({"heads": ("a",), "head_weights": {"a": math.nan}}, "sum above 0"),
+        ({"human_feedback_weight": math.nan}, "human_feedback_weight"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(

@@ -242,11 +242,25 @@ def test_function_values_of_numpy_and_torch_count_and_nan_is_unscorable() -> Non
 
 @pytest.mark.parametrize(
     ("returned", "message"),
-    [([1.0], "1 values for 2"), (None, "NoneType"), (["a", "b"], "'a'"), (3.0, "float")],
+    [
+        ([1.0], "1 values for 2"),
+        (None, "NoneType"),
+        (["a", "b"], "'a'"),
+        (3.0, "float"),
+        (["0.5", "1"], "'0.5'"),  # text, though it spells numbers
+        ("12", "str"),
+        ({0.5: 1, 0.7: 2}, "dict"),
+        ([10**400, 1.0], "response 0"),
+        ([[1.0, 2.0], 1.0], "response 0"),
+    ],
 )
 def test_functions_that_return_nonsense_are_named(returned: Any, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         FunctionReward(lambda p, r: returned, name="mine").score(batch(2))
+
+
+def positional(prompts: list[str], responses: list[str], references: list[str], /) -> list[float]:
+    return [0.0] * len(prompts)
 
 
 def test_functions_that_cannot_be_called_are_refused_at_once() -> None:
@@ -256,5 +270,11 @@ def test_functions_that_cannot_be_called_are_refused_at_once() -> None:
         FunctionReward(lambda responses: [])
     with pytest.raises(ConfigError, match="answers"):
         FunctionReward(lambda p, r, *, answers: [])
-    with pytest.raises(ConfigError, match="value_range"):
-        FunctionReward(lambda p, r: [], value_range=(1, 1))
+    with pytest.raises(ConfigError, match="references"):
+        FunctionReward(lambda p, references: [])
+    with pytest.raises(ConfigError, match="references"):
+        FunctionReward(positional)
+    inf = float("inf")
+    for empty in ((1, 1), (0, inf), (-inf, 0), (float("nan"), 1)):
+        with pytest.raises(ConfigError, match="value_range"):
+            FunctionReward(lambda p, r: [], value_range=empty)

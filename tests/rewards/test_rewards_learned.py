@@ -60,5 +60,7 @@ def test_a_score_that_is_no_number_is_masked_never_zero() -> None:
 def test_settings_that_cannot_work_are_refused() -> None:
     with pytest.raises(ConfigError, match="uncertainty_penalty"):
         LearnedReward(FakeModel([], []), uncertainty_penalty=-1.0)
+    with pytest.raises(ConfigError, match="uncertainty_penalty"):
+        LearnedReward(FakeModel([], []), uncertainty_penalty=math.nan)
     with pytest.raises(ModelError, match="ensemble"):
         LearnedReward(FakeModel([], [], ensemble=1), uncertainty_penalty=0.1)

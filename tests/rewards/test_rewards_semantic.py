@@ -12,6 +12,8 @@ from modern_rlhf.errors import ConfigError
 from modern_rlhf.models.loading import Backbone
 from modern_rlhf.records import Prompt
 from modern_rlhf.rewards.base import RewardBatch
+from modern_rlhf.rewards.composite import CompositeReward
+from modern_rlhf.rewards.functions import FunctionReward
 from modern_rlhf.rewards.semantic import SemanticReward, intent_overlap, token_similarities
 
 FIXTURE = (
@@ -139,6 +141,35 @@ def test_embedding_similarity_is_one_for_equal_texts_whatever_the_batch() -> Non
     assert found[3] == 0.0
     alone = one(reward, "h i j", reference="d")
     assert alone == pytest.approx(found[1], abs=1e-5)
+
+
+def test_a_likeness_that_is_no_number_is_masked_never_zero() -> None:
+    backbone = tiny_encoder()
+    with torch.no_grad():
+        backbone.model.embeddings.word_embeddings.weight[3] = float("nan")  # the letter b
+    reward = SemanticReward("embedding", backbone=backbone)
+    rows = RewardBatch([Prompt("", reference="a c")] * 3, ["a b", "a c", ""])
+    found = reward.score(rows)
+    assert found.total == [None, pytest.approx(1.0, abs=1e-5), 0.0]
+    assert found.details["unscorable"] == [True, False, False]
+    other = FunctionReward(lambda p, r: [1.0] * len(p), name="other")
+    whole = CompositeReward([(reward, 0.5), (other, 0.5)]).score(rows)
+    assert whole.total[0] is None and whole.total[2] == 0.5
+
+
+def test_an_encoder_that_counts_positions_from_its_padding_takes_its_longest_text() -> None:
+    from transformers import RobertaConfig, RobertaModel
+
+    tiny = tiny_encoder()
+    tiny.tokenizer.model_max_length = 10**30  # the file says nothing
+    config = RobertaConfig(
+        vocab_size=20, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=18, pad_token_id=0,
+    )  # fmt: skip
+    roberta = Backbone(RobertaModel(config).eval(), tiny.tokenizer, "r", 16, "encoder", "0")
+    assert (
+        one(SemanticReward("embedding", backbone=roberta), "a " * 60, reference="a b") is not None
+    )
 
 
 def test_settings_that_cannot_work_are_refused() -> None:
