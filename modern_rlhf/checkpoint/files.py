@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from modern_rlhf.checkpoint.state import unpack
-from modern_rlhf.errors import CheckpointError, OutputError
+from modern_rlhf.errors import CheckpointError
 from modern_rlhf.utils.atomic import atomic_directory, json_text, write_json
 
 MANIFEST = "manifest.json"
@@ -101,12 +100,10 @@ def verify(folder: Path) -> list[str]:
 def write_part(folder: Path, part: str, tensors: Mapping[str, torch.Tensor], skeleton: Any) -> None:
     """Write `<part>.safetensors` and `<part>.json`, what `state.pack` returned.
 
-    Raises:
-        OutputError: the disk is full or not writable.
+    The `atomic_directory` around it says in one line what the disk did not take.
     """
     path = folder / f"{part}.safetensors"
-    with tensor_errors(path):
-        save_file({name: tensor.cpu() for name, tensor in tensors.items()}, path)
+    save_file({name: tensor.cpu() for name, tensor in tensors.items()}, path)
     write_json(folder / f"{part}.json", {"schema": SCHEMA, "state": skeleton}, durable=False)
 
 
@@ -144,21 +141,9 @@ def write_final_model(folder: Path, save: Callable[[Path], None]) -> Path:
     folder = Path(folder)
     target = folder if folder.name == FINAL_MODEL else folder / FINAL_MODEL
     with atomic_directory(target, replace=True) as temporary:
-        with tensor_errors(target):
-            save(temporary)
+        save(temporary)
         write_manifest(temporary)
     return target
-
-
-@contextmanager
-def tensor_errors(path: Path) -> Iterator[None]:
-    """Turn safetensors' error for a full disk, which is no `OSError`, into an `OutputError`."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise OutputError(
-            f"cannot write {path} ({error}): free some space there or choose another --output-dir"
-        ) from error
 
 
 def folder_size(folder: Path) -> int:

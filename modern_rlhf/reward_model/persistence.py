@@ -20,8 +20,6 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +98,7 @@ def save(
             "the reward model gives scores that are NaN or infinite, so it is not saved: train it again "
             "at a lower training.reward_learning_rate"
         )
-    with atomic_directory(folder, replace=True) as target, _disk_errors(folder):
+    with atomic_directory(folder, replace=True) as target:
         heads = {k: v.detach().cpu().contiguous() for k, v in model.heads.state_dict().items()}
         save_file(heads, target / HEADS)
         if adapted:
@@ -192,17 +190,6 @@ def _check_probe(
                 "installed transformers or tokenizers read it in another way; use the versions it was "
                 "saved with, or train it again"
             )
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """safetensors has an error of its own for a full disk."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise OutputError(
-            f"cannot write {folder} ({error}): free some space or choose another folder"
-        ) from error
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

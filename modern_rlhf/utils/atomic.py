@@ -16,6 +16,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,8 @@ TEMPORARY = ".tmp-"
 
 REPLACED = ".old-"
 """Infix of the name a replaced folder has for the moment between two renames."""
+
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space there or choose another --output-dir",
@@ -193,6 +196,13 @@ def atomic_directory(final: str | os.PathLike[str], *, replace: bool = False) ->
             fsync_folder(final.parent)
     except OSError as error:
         raise output_error(error, final) from error
+    except Exception as error:  # noqa: BLE001 - raised again unless it tells of the disk
+        # Libraries in Rust (safetensors, tokenizers) have errors of their own for a full disk.
+        told = _RUST_ERROR.search(str(error))
+        if told is None:
+            raise
+        code = int(told[1])
+        raise output_error(OSError(code, os.strerror(code)), final) from error
     finally:
         if not finished:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from modern_rlhf.errors import OutputError
 from modern_rlhf.utils import atomic
@@ -156,3 +157,19 @@ def test_recovery_looks_at_its_own_folder_only(tmp_path: Path) -> None:
     recover_replaced(tmp_path / "checkpoint-1")
     recover_replaced(tmp_path / "x[1]")
     assert names(tmp_path) == ["checkpoint-1", "checkpoint-12.old-b", "x[1]"]
+
+
+@pytest.mark.parametrize("library", ["safetensors", "tokenizers"])
+def test_a_full_disk_is_one_line_for_libraries_with_errors_of_their_own(
+    tmp_path: Path, library: str
+) -> None:
+    with pytest.raises(OutputError, match="disk is full"), atomic_directory(tmp_path / "model"):
+        if library == "tokenizers":  # what `Tokenizer.save` raises
+            raise Exception("No space left on device (os error 28)")  # noqa: TRY002
+        raise SafetensorError("Error while serializing: I/O error: ... (os error 28)")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_that_tell_of_no_disk_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), atomic_directory(tmp_path / "model"):
+        raise ZeroDivisionError("0 (os errors are others)")
