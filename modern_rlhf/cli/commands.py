@@ -183,11 +183,12 @@ def _answers_of_models(args: argparse.Namespace) -> str:
             "the same model twice answers the same greedily: add --temperature 1, or name two models"
         )
     from modern_rlhf.cli.models import answers_to_rate
+    from modern_rlhf.feedback.server import prepare
 
     return answers_to_rate(
         models=args.model,
         prompts=args.prompts,
-        folder=args.folder,
+        folder=prepare(args.folder),
         samples=args.samples,
         temperature=args.temperature,
         max_new_tokens=args.max_new_tokens,

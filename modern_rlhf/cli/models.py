@@ -72,7 +72,7 @@ def answers_to_rate(
     *,
     models: list[str],
     prompts: str,
-    folder: str,
+    folder: Path,
     samples: int,
     temperature: float,
     max_new_tokens: int,
@@ -93,7 +93,7 @@ def answers_to_rate(
     ids = Counter(item.group_id for item in found)
     decides = [models, texts, samples, temperature, max_new_tokens, seed]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:10]
-    path = Path(folder) / "answers" / f"answers-{key}.jsonl"
+    path = folder / "answers" / f"answers-{key}.jsonl"
     if path.is_file():
         print(f"answers were made before: {path} (delete it to make them again)")
         return str(path)

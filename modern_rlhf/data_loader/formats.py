@@ -10,14 +10,20 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from modern_rlhf.errors import DataError
-from modern_rlhf.utils.load_report import Tally, decoded_lines, read_text, reading
+from modern_rlhf.utils.load_report import (
+    Tally,
+    check_characters,
+    decoded_lines,
+    may_hold_halves,
+    read_text,
+    reading,
+)
 
 SUFFIXES = {
     ".csv": "csv",
@@ -30,7 +36,6 @@ SUFFIXES = {
 }
 """File suffix -> format; every one but Parquet may be followed by `.gz`."""
 
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that may be half of a surrogate pair
 _PEEK = 50  # rows whose keys are united to learn the columns of a format without a header
 _FIELD_LIMIT = 1 << 26  # characters in one CSV field; the standard library's own limit is 131,072
 
@@ -186,8 +191,8 @@ def _read_json_lines(path: Path, lines: Iterable[str], tally: Tally) -> Iterator
             ) from error
         if not isinstance(values, dict):
             raise DataError(f"{path} line {number}: expected a JSON object, found {_kind(values)}")
-        if _HALF.search(line):
-            _check_characters(f"{path} line {number}", values)
+        if may_hold_halves(line):
+            check_characters(f"{path} line {number}", values)
         yield Row(where, values)
 
 
@@ -208,7 +213,7 @@ def _read_json(path: Path, tally: Tally) -> Iterator[Row]:
         lists = [v for v in data.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
         is_row = "messages" in data or "conversations" in data or "questions_df" in data
         data = lists[0] if len(lists) == 1 and len(data) == 1 and not is_row else [data]
-    halves = _HALF.search(text) is not None
+    halves = may_hold_halves(text)
     if not isinstance(data, list):
         raise DataError(f"{path}: expected a JSON array of objects, found {_kind(data)}")
     for position, values in enumerate(data):
@@ -217,7 +222,7 @@ def _read_json(path: Path, tally: Tally) -> Iterator[Row]:
                 f"{path} item {position}: expected a JSON object, found {_kind(values)}"
             )
         if halves:
-            _check_characters(f"{path} item {position}", values)
+            check_characters(f"{path} item {position}", values)
         yield Row(f"{path.name} item {position}", values)
 
 
@@ -258,18 +263,6 @@ def _read_text_lines(path: Path, tally: Tally) -> Iterator[Row]:
         else:
             tally.rows_read += 1
             tally.skip("blank line", where)
-
-
-def _check_characters(where: str, values: Mapping[str, Any]) -> None:
-    """Refuse half of a surrogate pair: no UTF-8 file, and no tokenizer, can hold it."""
-    try:
-        json.dumps(values, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(error.object[error.start]):04x}"
-        raise DataError(
-            f"{where}: {half} is half of a surrogate pair, not a character; write the whole pair, or "
-            "the character itself in UTF-8"
-        ) from error
 
 
 def _short(error: BaseException) -> str:

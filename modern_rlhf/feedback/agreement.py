@@ -1,4 +1,4 @@
-"""Who rated what, how far raters agree, and how each of them leans: `modern-rlhf rate --summary`.
+"""Who rated what and how, and how far raters agree: `modern-rlhf rate --summary`.
 
 Agreement is Krippendorff's alpha (Krippendorff 2011, "Computing Krippendorff's alpha-reliability"),
 ordinal, computed by the package `krippendorff`: 1 is perfect agreement, 0 what chance gives. Units
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from modern_rlhf.feedback.answers import form_key, item_key
 from modern_rlhf.feedback.forms import ComparisonForm
 from modern_rlhf.feedback.store import load_feedback, load_forms
-from modern_rlhf.records import ASPECTS
+from modern_rlhf.records import ASPECTS, OVERALL, Rating
 
 Unit = Mapping[str, float]
 """Rater -> value, for one thing that was rated."""
@@ -137,17 +137,74 @@ def rater_lines(forms: Iterable[ComparisonForm]) -> list[RaterLine]:
     return sorted(lines, key=lambda line: (-line.forms, line.rater))
 
 
+@dataclass(frozen=True)
+class ModelLine:
+    """How raters judged one model's answers.
+
+    Attributes:
+        answers: how often an answer of the model was rated (untouched forms aside).
+        means: aspect -> mean of the ratings it got.
+        won, lost, ties: comparisons with another model's answer.
+    """
+
+    model: str
+    answers: int
+    means: Mapping[str, float]
+    won: int
+    lost: int
+    ties: int
+
+
+def model_lines(forms: Iterable[ComparisonForm]) -> list[ModelLine]:
+    """One line for each model whose answers were compared, the most often preferred first."""
+    by_model: defaultdict[str, list[tuple[ComparisonForm, str]]] = defaultdict(list)
+    for form in forms:
+        if not form.untouched:
+            by_model[form.left.model_tag].append((form, "left"))
+            by_model[form.right.model_tag].append((form, "right"))
+    lines = []
+    for model, shown in by_model.items():
+        scores = [
+            form.left_scores if side == "left" else form.right_scores
+            for form, side in shown
+            if not form.unrated
+        ]
+        outcomes = Counter(
+            "ties" if form.preferred is None else "won" if form.preferred == side else "lost"
+            for form, side in shown
+            if form.left.model_tag != form.right.model_tag
+        )
+        lines.append(
+            ModelLine(
+                model=model,
+                answers=len(shown),
+                means={a: sum(s[a] for s in scores) / len(scores) for a in ASPECTS if scores},
+                won=outcomes["won"],
+                lost=outcomes["lost"],
+                ties=outcomes["ties"],
+            )
+        )
+    return sorted(lines, key=lambda line: (line.lost - line.won, line.model))
+
+
 def summary(folder: str | os.PathLike[str]) -> str:
     """What a folder of feedback holds, as text for a terminal.
 
     Raises:
         DataError: the folder holds no feedback, or a broken file.
     """
-    feedback = load_feedback(folder)
     forms = [form for _, form in load_forms(folder)]
-    lines = [feedback.report.line()]
+    # Forms that nobody touched teach nothing, and are told of here all the same.
+    feedback = load_feedback(folder, require_rows=not forms)
+    lines = [_clean(feedback.report.line())]
     if forms:
-        lines += ["", *_table(rater_lines(forms)), "", "Krippendorff's alpha (ordinal):"]
+        raters, models = rater_lines(forms), model_lines(forms)
+        lines += ["", *_table(["rater", "forms", "untouched", "ties", *ASPECTS, "bias", "left"],
+                              [_rater_row(line) for line in raters])]  # fmt: skip
+        if any(line.model for line in models):
+            lines += ["", *_table(["model", "answers", *ASPECTS, "won", "lost", "ties"],
+                                  [_model_row(line) for line in models])]  # fmt: skip
+        lines += ["", "Krippendorff's alpha (ordinal):"]
         lines += [f"  {name:<12}{alpha.text()}" for name, alpha in agreement(forms).items()]
         touched = [form for form in forms if not form.untouched]
         sides = Counter(form.preferred for form in touched)
@@ -157,19 +214,31 @@ def summary(folder: str | os.PathLike[str]) -> str:
             f"{sides['left']} prefer the left answer, {sides['right']} the right one",
             f"{sum(form.synthetic for form in forms)} of them by a simulated rater",
         ]
-    single = [rating for rating in feedback.ratings if set(rating.scores) == {"overall"}]
-    if single:
-        per_rater = Counter(rating.rater or "(no name)" for rating in single)
-        names = ", ".join(f"{rater} {count}" for rater, count in per_rater.most_common())
-        mean = sum(rating.scores["overall"] for rating in single) / len(single) + 3
-        units: defaultdict[str, dict[str, float]] = defaultdict(dict)
-        for rating in single:
-            units[f"{rating.prompt}\0{rating.response}"][rating.rater] = rating.scores["overall"]
-        levels = tuple(sorted({v for unit in units.values() for v in unit.values()}))
-        alpha = krippendorff_alpha(units.values(), levels)
-        lines += ["", f"{len(single)} ratings from 1 to 5: {names}; mean {mean:.2f}"]
-        lines += [f"  alpha       {alpha.text()}"]
-    return "\n".join(lines)
+    single = [rating for rating in feedback.ratings if set(rating.scores) == {OVERALL}]
+    return "\n".join(lines + (_single_lines(single) if single else []))
+
+
+def _single_lines(ratings: list[Rating]) -> list[str]:
+    """Ratings from 1 to 5: each rater's, and how far they agree."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    units: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for rating in ratings:
+        values[rating.rater].append(rating.overall + 3)
+        units[rating.prompt, rating.response][rating.rater] = rating.overall
+    total = sum(map(sum, values.values()))
+    rows = []
+    for rater, own in sorted(values.items(), key=lambda pair: (-len(pair[1]), pair[0])):
+        mean, others = sum(own) / len(own), len(ratings) - len(own)
+        bias = f"{mean - (total - sum(own)) / others:+.2f}" if others else "-"
+        rows.append([rater or _NAMELESS, str(len(own)), f"{mean:.2f}", bias])
+    levels = tuple(sorted({value for unit in units.values() for value in unit.values()}))
+    return [
+        "",
+        f"{len(ratings)} ratings from 1 to 5, mean {total / len(ratings):.2f}:",
+        *_table(["rater", "ratings", "mean", "bias"], rows),
+        "",
+        f"  alpha       {krippendorff_alpha(units.values(), levels).text()}",
+    ]
 
 
 def _sums(forms: Iterable[ComparisonForm]) -> tuple[dict[str, float], int]:
@@ -186,25 +255,41 @@ def _sums(forms: Iterable[ComparisonForm]) -> tuple[dict[str, float], int]:
     return total, count
 
 
-def _table(lines: Iterable[RaterLine]) -> list[str]:
-    heads = ["rater", "forms", "untouched", "ties", *ASPECTS, "bias", "left"]
-    rows = [heads]
-    for line in lines:
-        rows.append(
-            [
-                line.rater or "(no name)",
-                str(line.forms),
-                str(line.untouched),
-                str(line.ties),
-                *(f"{line.means[aspect]:+.2f}" if line.means else "-" for aspect in ASPECTS),
-                "-" if line.bias is None else f"{line.bias:+.2f}",
-                "-" if line.left is None else f"{line.left:.0%}",
-            ]
-        )
-    # A rater's name may hold anything; a terminal must not obey it.
-    clean = [
-        ["".join(c if c.isprintable() else "?" for c in cell)[:30] for cell in r] for r in rows
+_NAMELESS = "(no name)"
+
+
+def _rater_row(line: RaterLine) -> list[str]:
+    return [
+        line.rater or _NAMELESS,
+        *(str(count) for count in (line.forms, line.untouched, line.ties)),
+        *_means(line.means),
+        "-" if line.bias is None else f"{line.bias:+.2f}",
+        "-" if line.left is None else f"{line.left:.0%}",
     ]
+
+
+def _model_row(line: ModelLine) -> list[str]:
+    counts = (str(count) for count in (line.won, line.lost, line.ties))
+    return [line.model or _NAMELESS, str(line.answers), *_means(line.means), *counts]
+
+
+def _means(means: Mapping[str, float]) -> list[str]:
+    return [f"{means[aspect]:+.2f}" if means else "-" for aspect in ASPECTS]
+
+
+def _clean(text: str) -> str:
+    """A name may hold anything; a terminal must not obey it."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _short(cell: str) -> str:
+    """A cell of 30 characters at most; of a long one both ends, since folders differ in the last."""
+    text = _clean(cell)
+    return text if len(text) <= 30 else f"{text[:10]}...{text[-17:]}"
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    clean = [[_short(cell) for cell in row] for row in (heads, *rows)]
     widths = [max(len(row[column]) for row in clean) for column in range(len(heads))]
     return [
         "  ".join(

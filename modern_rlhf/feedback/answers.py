@@ -3,7 +3,8 @@
 The file has one JSON object a line: a question (`prompt`, `question`, `intent` or `instruction`), an
 answer (`response`, `answer`, `completion` or `output`), and if known the model (`model`, `model_tag`
 or `MODEL_TAG`) and the question's id (`question_id`, `ID` or `task_id`). Lines of one id, or of one
-question text where there is no id, belong together.
+question text where there is no id, belong together. An id made of the text names the same question
+in every file, whatever stands around it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 from modern_rlhf.errors import DataError
 from modern_rlhf.feedback.forms import ComparisonForm, Side
-from modern_rlhf.utils.load_report import decoded_lines
+from modern_rlhf.utils.load_report import check_characters, decoded_lines, may_hold_halves
 
 QUESTION = ("prompt", "question", "intent", "instruction")
 ANSWER = ("response", "answer", "completion", "output")
@@ -52,7 +53,6 @@ def read_answers(path: str | os.PathLike[str]) -> list[Side]:
     """
     file = Path(path)
     sides: list[Side] = []
-    numbers: dict[str, int] = {}
     for number, line in enumerate(decoded_lines(file), start=1):
         if not line.strip():
             continue
@@ -63,17 +63,14 @@ def read_answers(path: str | os.PathLike[str]) -> list[Side]:
             raise DataError(f"{where}: broken JSON ({str(error)[:100]})") from error
         if not isinstance(row, dict):
             raise DataError(f"{where}: expected a JSON object with a question and an answer")
+        if may_hold_halves(line):
+            check_characters(where, row)
         question = _first(row, QUESTION, where)
-        given = next((row[name] for name in QUESTION_ID if row.get(name) is not None), None)
-        if isinstance(given, (int, str)) and not isinstance(given, bool):
-            question_id: int | str = given
-        else:
-            question_id = numbers.setdefault(question, len(numbers))
         sides.append(
             Side(
                 question=question,
                 answer=_first(row, ANSWER, where),
-                question_id=question_id,
+                question_id=_question_id(row, question, where),
                 model_tag=next((str(row[name]) for name in MODEL if row.get(name)), ""),
                 csv_path=file.name,
                 level_0=len(sides),
@@ -155,8 +152,13 @@ class Sampler:
         open_keys = [key for key in self.items if key not in excluded]
         if not open_keys:
             return None
-        key = min(open_keys, key=lambda key: self._priority(key, now))
-        self._leases[key][rater] = now + LEASE_SECONDS
+        return self.lease(min(open_keys, key=lambda key: self._priority(key, now)), rater)
+
+    def lease(self, key: str, rater: str) -> Item | None:
+        """Lease this very item to `rater`; None where there is none, or the rater has rated it."""
+        if key not in self.items or key in self._rated_by[rater]:
+            return None
+        self._leases[key][rater] = time.monotonic() + LEASE_SECONDS
         return self.items[key]
 
     def release(self, key: str, rater: str) -> None:
@@ -189,6 +191,20 @@ class Sampler:
         count = self._counts[key] + leases
         started = 0 < count < self.raters_per_item
         return (0 if started else 1, count, self._rank[key])
+
+
+def _question_id(row: Mapping[str, Any], question: str, where: str) -> int | str:
+    """The id that a line gives, or one made of the question's text."""
+    for name in QUESTION_ID:
+        given = row.get(name)
+        if given is None or given == "":
+            continue
+        if isinstance(given, float) and given.is_integer():
+            return int(given)  # what a table program makes of 7
+        if isinstance(given, bool) or not isinstance(given, (int, str)):
+            raise DataError(f"{where}: {name!r} is {given!r}; expected text or a whole number")
+        return given
+    return hashlib.sha256(question.encode()).hexdigest()[:12]
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:

@@ -28,37 +28,47 @@
   }
 
   const scales = [...form.querySelectorAll("fieldset.scale")];
+  const save = form.querySelector("button.primary");
+  // What has the focus, else the first scale that is empty; a page that is full is changed only there.
   const choose = (number) => {
-    const focused = document.activeElement.closest("fieldset.scale");
-    const scale = focused || scales.find((s) => !s.querySelector(":checked")) || scales[0];
-    const radios = scale ? [...scale.querySelectorAll("input[type=radio]")] : [];
-    if (!radios[number - 1]) return;
-    radios[number - 1].checked = true;
+    const active = document.activeElement;
+    if (slider && active === slider) {
+      slider.value = number - 3;
+      sayPreference();
+      save.focus();
+      return;
+    }
+    const empty = scales.find((s) => !s.querySelector(":checked"));
+    const scale = active.closest("fieldset.scale") || empty || (active === document.body ? scales[0] : null);
+    if (!scale) return;
+    scale.querySelectorAll("input[type=radio]")[number - 1].checked = true;
     const next = scales[scales.indexOf(scale) + 1];
     const target = next ? next.querySelector(":checked") || next.querySelector("input") : slider;
-    (target || form.querySelector("button.primary")).focus();
+    (target || save).focus();
   };
   const press = (button) => {
     if (button) button.click();
   };
 
   document.addEventListener("keydown", (event) => {
-    if (event.isComposing || event.altKey || event.metaKey) return;
-    if (event.ctrlKey) {
-      if (event.key === "Enter") { event.preventDefault(); press(form.querySelector("button.primary")); }
+    if (event.isComposing || event.altKey) return;
+    if (event.ctrlKey || event.metaKey) {
+      if (event.key === "Enter" && !event.repeat) { event.preventDefault(); press(save); }
       return;
     }
     if (shortcuts && !shortcuts.checked) return;
     if (event.target.closest("textarea, input:not([type=radio]):not([type=range]):not([type=checkbox])")) return;
-    if (event.key >= "1" && event.key <= "5") { event.preventDefault(); choose(Number(event.key)); return; }
-    if (slider && (event.key === "[" || event.key === "]")) {
+    const key = (event.key || "").toLowerCase();  // capitals: Caps Lock is on; none: the browser filled a field
+    if (/^[1-5]$/.test(key)) { event.preventDefault(); if (!event.repeat) choose(Number(key)); return; }
+    if (slider && (key === "[" || key === "]")) {
       event.preventDefault();
-      slider.value = Number(slider.value) + (event.key === "]" ? 1 : -1);
+      slider.value = Number(slider.value) + (key === "]" ? 1 : -1);
       sayPreference();
       return;
     }
-    const button = form.querySelector(`button[data-key="${CSS.escape(event.key)}"]`);
-    if (button) { event.preventDefault(); press(button); }
+    // A key that is held down must not run through page after page.
+    const button = form.querySelector(`button[data-key="${CSS.escape(key)}"]`);
+    if (button) { event.preventDefault(); if (!event.repeat) press(button); }
   });
 
   // A second click on the way to the server must not look like a broken page.

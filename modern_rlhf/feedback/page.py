@@ -8,11 +8,13 @@ escaped here. Model names are never shown: the rating is blind.
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from pathlib import Path
 
 from modern_rlhf.feedback.forms import Side
-from modern_rlhf.feedback.highlight import highlight
-from modern_rlhf.feedback.sessions import MAX_COMMENT, MAX_NAME, Entry, Mode, View
+from modern_rlhf.feedback.highlight import highlight, plain
+from modern_rlhf.feedback.sessions import Entry, View
+from modern_rlhf.feedback.submissions import MAX_COMMENT, MAX_NAME, Mode
 from modern_rlhf.records import ASPECTS
 
 _HERE = Path(__file__).resolve().parent
@@ -83,19 +85,25 @@ def error_page(status: int, message: str) -> str:
 
 
 def rating_page(
-    view: View, mode: Mode, *, problem: str = "", typed: dict[str, str] | None = None
+    view: View, mode: Mode, *, problem: str = "", typed: Mapping[str, str] | None = None
 ) -> str:
     """The page of one item, or the thanks when none is left.
 
     Args:
-        problem: why the last submission was refused; `typed` are its answers, shown again.
+        problem: why the last submission was refused; `typed` are its fields, shown again if they were
+            given of what is on this page.
     """
     head = _header(view)
     if view.entry is None:
-        body = """<section class="card"><h2>Thank you, there is nothing left for you to rate.</h2>
-<p>Everything you saved is stored; you can close this page.</p></section>"""
-        return _page("All done", f"{head}{body}{_form(view, _buttons(view, done=True))}")
-    answers = view.entry.answers if typed is None else typed
+        skipped = view.total - view.done
+        rest = f" You skipped {skipped}: Back leads to them." if skipped else ""
+        body = f"""<section class="card"><h2>Thank you, there is nothing left for you to rate.</h2>
+<p>Everything you saved is stored; you can close this page.{rest}</p></section>"""
+        form = _form(view, _buttons(view, done=True))
+        return _page("All done", f"{head}{_alert(problem)}{body}{form}")
+    answers: Mapping[str, str] = view.entry.answers
+    if typed is not None and typed.get("shown") == view.entry.shown_key:
+        answers = typed
     parts = _comparison if mode == "compare" else _single
     comment = html.escape(answers.get("comment", ""))
     inner = f"""{parts(view.entry, answers)}
@@ -104,19 +112,25 @@ def rating_page(
 <textarea id="comment" name="comment" rows="2" maxlength="{MAX_COMMENT}">{comment}</textarea>
 </div>
 {_buttons(view)}"""
-    question = html.escape(view.entry.shown[0].question)
-    other = ""
-    if len(view.entry.shown) == 2 and view.entry.shown[1].question != view.entry.shown[0].question:
-        other = (
-            f'<p class="hint">As B was asked:</p><p>{html.escape(view.entry.shown[1].question)}</p>'
-        )
-    body = f"""<section class="card question" aria-labelledby="question">
-<h2 id="question">Question</h2><p>{question}</p>{other}</section>
+    questions = [side.question for side in view.entry.shown]
+    text = _question(questions[0], "Question")
+    if questions[-1] != questions[0]:
+        text += '<p class="hint">As B was asked:</p>' + _question(questions[-1], "Question of B")
+    body = f"""<section class="card" aria-labelledby="question">
+<h2 id="question">Question</h2>{text}</section>
 {_alert(problem)}{_form(view, inner)}{_help(mode)}"""
     return _page("Rate answers", head + body)
 
 
-def _comparison(entry: Entry, answers: dict[str, str]) -> str:
+def _question(text: str, label: str) -> str:
+    # A long one scrolls, so it must be reachable by keyboard, as in `_code`.
+    return (
+        f'<div class="question" dir="auto" tabindex="0" role="region" aria-label="{label}, text">'
+        f"{plain(text)}</div>"
+    )
+
+
+def _comparison(entry: Entry, answers: Mapping[str, str]) -> str:
     left, right = entry.shown
     slider = html.escape(answers.get("comparison_slider", "0"), quote=True)
     ticks = "".join(f"<span>{text}</span>" for _, text in _PREFERENCES)
@@ -133,14 +147,14 @@ def _comparison(entry: Entry, answers: dict[str, str]) -> str:
 </div>"""
 
 
-def _single(entry: Entry, answers: dict[str, str]) -> str:
+def _single(entry: Entry, answers: Mapping[str, str]) -> str:
     (side,) = entry.shown
     return f"""<section class="card" aria-labelledby="answer"><h2 id="answer">Answer</h2>
 {_code(side, "Answer")}
 {_scale("rating", "Your rating", "", _STARS, answers.get("rating"))}</section>"""
 
 
-def _side(letter: str, suffix: str, side: Side, answers: dict[str, str]) -> str:
+def _side(letter: str, suffix: str, side: Side, answers: Mapping[str, str]) -> str:
     scales = "".join(
         _scale(
             f"{aspect}_{suffix}",
@@ -193,15 +207,16 @@ def _header(view: View) -> str:
     return f"""<header><h1>Rate answers</h1>
 <p><label for="progress">{view.done} of {view.total} rated</label>
 <progress id="progress" value="{view.done}" max="{max(view.total, 1)}"></progress></p>
-<form method="post" action="/leave" class="leave"><span>Rating as <strong>{name}</strong></span>
+<form method="post" action="/leave" class="leave"><span>Rating as <strong><bdi>{name}</bdi></strong></span>
 <button>Change name</button></form></header>
 <p role="status" aria-live="polite" class="status">{html.escape(view.message)}</p>"""
 
 
 def _form(view: View, inner: str) -> str:
-    token = html.escape(view.token, quote=True)
+    shown = view.entry.shown_key if view.entry else ""
     return f"""<form method="post" action="/rate" id="rating" class="rating">
-<input type="hidden" name="token" value="{token}">
+<input type="hidden" name="token" value="{html.escape(view.token)}">
+<input type="hidden" name="shown" value="{html.escape(shown)}">
 {inner}</form>"""
 
 
@@ -229,6 +244,10 @@ def _button(action: str, text: str, key: str, *, primary: bool = False) -> str:
 def _help(mode: Mode) -> str:
     rows = [("1 to 5", "choose the first to the fifth level of the current scale, go to the next")]
     if mode == "compare":
+        rows[0] = (
+            "1 to 5",
+            "set the current scale, or the slider, to one of its five levels; go on",
+        )
         rows.append(("[ and ]", "move the slider towards A or B"))
     rows += [
         ("s or Ctrl+Enter", "save and go on"),

@@ -1,33 +1,29 @@
 """The rating page's web server: `modern-rlhf rate`.
 
-FastAPI and uvicorn are loaded when a server is built (extra `feedback`). The server trusts nobody: it
-answers to its own host names only (no DNS rebinding), takes changes only from its own pages (Origin,
-Fetch Metadata, a strict cookie and a token of one use), reads at most `MAX_BODY` bytes of one content
-type, and lets no page load anything from elsewhere. A refused request gets a 4xx page and changes
-nothing.
+FastAPI and uvicorn are loaded when a server is built (extra `feedback`). The server trusts nobody: what
+`guard` refuses gets a 4xx page and changes nothing, a change needs a strict cookie and a token of one
+use, and no page can load anything from elsewhere. The cookie holds the rater's name and nothing else,
+so it outlives the server.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import quote, unquote
 
 from modern_rlhf.errors import ConfigError, OutputError
 from modern_rlhf.feedback.answers import pair_items, read_answers, single_items
+from modern_rlhf.feedback.guard import check_origin, form_fields, host_names, is_local
 from modern_rlhf.feedback.page import STATIC, error_page, name_page, rating_page
-from modern_rlhf.feedback.sessions import Mode, RatingRoom, Refused
-from modern_rlhf.utils.paths import resolve_path
+from modern_rlhf.feedback.sessions import RatingRoom
+from modern_rlhf.feedback.submissions import Mode, Refused, rater_name
+from modern_rlhf.utils.paths import at_home, resolve_path
 
-MAX_BODY = 64 * 1024
-# A browser shows no answer that is sent before its request was read, so this much is read and dropped.
-MAX_DRAINED = 8 * 1024 * 1024
-MAX_FIELDS = 32
-COOKIE = "modern_rlhf_rater"
+COOKIE = "modern_rlhf_rater"  # and the port: browsers keep the cookies of all ports together
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -40,7 +36,6 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_FORM = "application/x-www-form-urlencoded"
 
 Endpoint = Callable[[Any], Awaitable[Any]]
 
@@ -74,16 +69,14 @@ def serve(
         OutputError: the folder cannot be written.
     """
     room = open_room(answers_path, folder, mode=mode, raters_per_item=raters_per_item, seed=seed)
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise ConfigError(_MISSING) from error
+    import uvicorn
+
     listener = _bind(host, port)
     bound = listener.getsockname()[1]
     app = build_app(room, host=host, port=bound)
     shown = f"[{host}]" if ":" in host else host
     announce(f"rate answers at http://{shown}:{bound}/ (ratings go to {folder}); Ctrl-C ends it")
-    if not _is_local(host):
+    if not is_local(host):
         announce("warning: everybody who can reach this machine can open the page and rate")
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
     try:
@@ -107,31 +100,42 @@ def open_room(
         raise ConfigError(f"mode {mode!r}: expected 'compare' or 'single'")
     if raters_per_item < 1:
         raise ConfigError(f"raters_per_item={raters_per_item}: expected at least 1")
-    answers = read_answers(resolve_path(answers_path))
+    answers = read_answers(at_home(resolve_path(answers_path)))
     items = pair_items(answers) if mode == "compare" else single_items(answers)
-    target = Path(folder)
+    target = prepare(folder)
+    return RatingRoom(items, target, mode=mode, raters_per_item=raters_per_item, seed=seed)
+
+
+def prepare(folder: str | os.PathLike[str]) -> Path:
+    """Check what needs no answers yet, before models spend an hour on them; the folder of ratings.
+
+    Raises:
+        ConfigError: the packages are missing. OutputError: the folder cannot be written.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(_MISSING) from error
+    target = at_home(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{target}: cannot be used for ratings ({error.strerror})") from error
     if not os.access(target, os.W_OK):
         raise OutputError(f"{target}: no write permission; choose a folder that can be written")
-    return RatingRoom(items, target, mode=mode, raters_per_item=raters_per_item, seed=seed)
+    return target
 
 
 def build_app(room: RatingRoom, *, host: str, port: int) -> Any:
-    """The ASGI application of one room.
+    """The ASGI application of one room."""
+    from fastapi import FastAPI
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import HTMLResponse, RedirectResponse, Response
+    from starlette.routing import BaseRoute, Route
 
-    Raises:
-        ConfigError: FastAPI is not installed.
-    """
-    try:
-        from fastapi import FastAPI
-        from starlette.concurrency import run_in_threadpool
-        from starlette.responses import HTMLResponse, RedirectResponse, Response
-        from starlette.routing import BaseRoute, Route
-    except ImportError as error:
-        raise ConfigError(_MISSING) from error
+    cookie = f"{COOKIE}_{port}"
 
     def page(content: str, status: int = 200) -> Any:
         return HTMLResponse(content, status)
@@ -139,48 +143,62 @@ def build_app(room: RatingRoom, *, host: str, port: int) -> Any:
     def onward() -> Any:
         return RedirectResponse("/rate", 303)
 
+    def rater_of(request: Any) -> str:
+        """Who the browser says is rating; empty for nobody."""
+        try:
+            return rater_name(unquote(request.cookies.get(cookie, "")))
+        except Refused:
+            return ""
+
     async def start_page(request: Any) -> Any:
-        return onward() if room.knows(_session_id(request)) else page(name_page(room.mode))
+        return onward() if rater_of(request) else page(name_page(room.mode))
 
     async def start(request: Any) -> Any:
-        fields = await _fields(request)
+        fields = await form_fields(request)
         try:
-            session_id = room.enter(fields.get("name", ""))
+            rater = rater_name(fields.get("name", ""))
         except Refused as refused:
             return page(name_page(room.mode, str(refused)), refused.status)
         response = onward()
-        response.set_cookie(COOKIE, session_id, httponly=True, samesite="strict", path="/")
+        value = quote(rater, safe="")
+        response.set_cookie(cookie, value, httponly=True, samesite="strict", path="/")
         return response
 
     async def leave(request: Any) -> Any:
-        await _fields(request)
-        room.leave(_session_id(request))
+        await form_fields(request)
+        room.leave(rater_of(request))
         response = RedirectResponse("/", 303)
-        response.delete_cookie(COOKIE, path="/")
+        response.delete_cookie(cookie, path="/")
         return response
 
+    async def current(
+        rater: str, status: int = 200, problem: str = "", typed: Mapping[str, str] | None = None
+    ) -> Any:
+        """The page that this rater is on; `typed` was sent with a refused submission."""
+
+        def build() -> str:
+            return rating_page(room.view(rater), room.mode, problem=problem, typed=typed)
+
+        return page(await run_in_threadpool(build), status)
+
     async def show(request: Any) -> Any:
-        session_id = _session_id(request)
-        if not room.knows(session_id):
-            return RedirectResponse("/", 303)
-        view = await run_in_threadpool(room.view, session_id)
-        return page(rating_page(view, room.mode))
+        rater = rater_of(request)
+        return await current(rater) if rater else RedirectResponse("/", 303)
 
     async def act(request: Any) -> Any:
-        fields = await _fields(request)
-        session_id = _session_id(request)
+        fields = await form_fields(request)
+        rater = rater_of(request)
+        if not rater:
+            raise Refused(403, "Your sitting has ended. Please begin again with your name.")
         action, token = fields.pop("action", ""), fields.pop("token", "")
         try:
-            await run_in_threadpool(room.act, session_id, action, token, fields)
+            await run_in_threadpool(room.act, rater, action, token, fields)
         except Refused as refused:
-            if refused.status != 422:
+            if refused.status not in (409, 422):
                 raise
-            view = await run_in_threadpool(room.view, session_id)
-            again = rating_page(view, room.mode, problem=str(refused), typed=fields)
-            return page(again, refused.status)
+            return await current(rater, refused.status, str(refused), fields)
         except OutputError as error:
-            view = await run_in_threadpool(room.view, session_id)
-            return page(rating_page(view, room.mode, problem=str(error), typed=fields), 507)
+            return await current(rater, 507, str(error), fields)
         return onward()
 
     async def static(request: Any) -> Any:
@@ -199,14 +217,17 @@ def build_app(room: RatingRoom, *, host: str, port: int) -> Any:
         text = "There is no such page." if status == 404 else "This page cannot be used like that."
         return page(error_page(status, text), status)
 
+    async def gone(request: Any, error: Exception) -> Any:
+        return Response(status_code=400)  # nobody reads it; a traceback would fill the terminal
+
     def guarded(endpoint: Endpoint, *methods: str) -> Endpoint:
         async def run(request: Any) -> Any:
-            _check_origin(request, allowed, changes="POST" in methods)
+            check_origin(request, allowed, changes="POST" in methods)
             return await endpoint(request)
 
         return run
 
-    allowed = _allowed_hosts(host, port)
+    allowed = host_names(host)
     routes: list[BaseRoute] = [
         Route("/", guarded(start_page, "GET"), methods=["GET"]),
         Route("/start", guarded(start, "POST"), methods=["POST"]),
@@ -220,7 +241,12 @@ def build_app(room: RatingRoom, *, host: str, port: int) -> Any:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        exception_handlers={Refused: refuse, 404: not_found, 405: not_found},
+        exception_handlers={
+            Refused: refuse,
+            404: not_found,
+            405: not_found,
+            ClientDisconnect: gone,
+        },
     )
     return _WithHeaders(app)
 
@@ -241,81 +267,16 @@ class _WithHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-async def _fields(request: Any) -> dict[str, str]:
-    """The form fields of a request, each given once at most; `Refused` for anything else."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
-        raise Refused(415, f"Expected a form ({_FORM}).")
-    body, size = b"", 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= MAX_BODY:
-            body += chunk
-        elif size > MAX_DRAINED:
-            break
-    if size > MAX_BODY:
-        raise Refused(413, f"That is more than {MAX_BODY // 1024} KiB.")
-    try:
-        text = body.decode("ascii")
-        pairs = parse_qsl(
-            text,
-            keep_blank_values=True,
-            strict_parsing=bool(text),
-            encoding="utf-8",
-            errors="strict",
-            max_num_fields=MAX_FIELDS,
-        )
-    except ValueError as error:  # UnicodeDecodeError too
-        raise Refused(400, "The form could not be read.") from error
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise Refused(400, "A field was given twice.")
-    if any("\0" in value for value in fields.values()):
-        raise Refused(400, "The form holds a character that no text has.")
-    return fields
-
-
-def _session_id(request: Any) -> str:
-    return str(request.cookies.get(COOKIE, ""))
-
-
-def _check_origin(request: Any, allowed: frozenset[str] | None, *, changes: bool) -> None:
-    """Refuse other host names, and changes asked for by another site's page."""
-    host = request.headers.get("host", "").lower()
-    if allowed is not None and host not in allowed:
-        raise Refused(403, "This server does not answer to that host name.")
-    if not changes:
-        return
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise Refused(403, "Ratings are taken from this server's own pages only.")
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host:
-        raise Refused(403, "Ratings are taken from this server's own pages only.")
-
-
-def _allowed_hosts(host: str, port: int) -> frozenset[str] | None:
-    """The Host headers that are answered; None means any (a server on every address)."""
-    if host in ("0.0.0.0", "::", ""):
-        return None
-    names = {host, f"[{host}]"} if ":" in host else {host}
-    if _is_local(host):
-        names |= {"localhost", "127.0.0.1", "[::1]"}
-    ported = {f"{name.lower()}:{port}" for name in names}
-    return frozenset(ported | names) if port == 80 else frozenset(ported)
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
 def _bind(host: str, port: int) -> socket.socket:
+    if not host:
+        raise ConfigError(
+            "the host is empty: give 127.0.0.1 for this machine, 0.0.0.0 for every one"
+        )
     if not 0 <= port <= 65535:  # getaddrinfo would take it modulo 65536
         raise ConfigError(f"cannot listen on {host}:{port}: a port is a number from 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
         try:

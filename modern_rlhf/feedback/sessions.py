@@ -1,43 +1,46 @@
 """The raters at work: who has which item on screen, what was stored, and how to take it back.
 
-`RatingRoom` is all of the rating page that is not HTTP or HTML. It is safe for threads. A submission
-carries the token of the page it was made on, and a token stores once however often it arrives, so
-neither a double click nor a repeated request makes a second file. What was taken back is renamed to
-`*.withdrawn`, never deleted.
+`RatingRoom` is all of the rating page that is not HTTP or HTML. It is safe for threads. A rater has one
+sitting, whatever the number of windows, and it is made of what the folder holds: after a restart a rater
+goes on where they were. A submission carries the token of the page it was made on, and a token stores
+once however often it arrives, so neither a double click nor a repeated request makes a second file.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
 
-from modern_rlhf.errors import ModernRLHFError, OutputError
-from modern_rlhf.feedback.answers import Item, Sampler, form_key
-from modern_rlhf.feedback.forms import HIGHEST, LOWEST, TIME_FORMAT, ComparisonForm, Side
-from modern_rlhf.feedback.store import iter_records, load_forms
-from modern_rlhf.feedback.writing import safe_name, write_form, write_new_json
-from modern_rlhf.records import ASPECTS
+from modern_rlhf.feedback.answers import Item, Sampler
+from modern_rlhf.feedback.forms import TIME_FORMAT, Side
+from modern_rlhf.feedback.submissions import (
+    Mode,
+    Refused,
+    canonical_name,
+    stored_submissions,
+    values_of,
+)
+from modern_rlhf.feedback.writing import (
+    file_stem,
+    remove_unfinished,
+    rewrite_json,
+    withdraw,
+    write_new_json,
+)
 
-MAX_NAME = 80
-MAX_COMMENT = 4000
 MAX_SESSIONS = 10_000
 
-Mode = Literal["compare", "single"]
-
-
-class Refused(ModernRLHFError):
-    """A request that cannot be carried out; `status` is its HTTP status, nothing has changed."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+_STALE = (
+    "That page was out of date or used already, perhaps in another window: nothing was changed. "
+    "Please go on with this one."
+)
 
 
 @dataclass
@@ -49,17 +52,23 @@ class Entry:
     answers: dict[str, str] = field(default_factory=dict)
     path: Path | None = None
 
+    @property
+    def shown_key(self) -> str:
+        """Names the item and the order its sides stand in; says nothing of where they come from."""
+        order = json.dumps([side.answer for side in self.shown])
+        return f"{self.item.key}-{hashlib.sha256(order.encode()).hexdigest()[:16]}"
+
 
 @dataclass
 class Session:
-    """One browser of one rater. `position` is the entry on screen; the last one is the newest."""
+    """The sitting of one rater. `position` is the entry on screen; the last one is the newest."""
 
     rater: str
+    entries: list[Entry]
+    position: int
     token: str = ""
-    entries: list[Entry] = field(default_factory=list)
-    position: int = 0
     message: str = ""
-    used_tokens: set[str] = field(default_factory=set)
+    used_tokens: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -104,35 +113,21 @@ class RatingRoom:
         self._now = now
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._stored: dict[str, list[Entry]] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._count_stored()
+        remove_unfinished(folder)
+        self._read_stored()
 
-    def enter(self, rater: str) -> str:
-        """Begin a sitting; the returned id is the browser's secret."""
-        name = " ".join(rater.split())
-        if not name or len(name) > MAX_NAME or not name.isprintable():
-            raise Refused(422, f"Please give a name of 1 to {MAX_NAME} printable characters.")
-        session_id = secrets.token_urlsafe(24)
+    def leave(self, rater: str) -> None:
+        """End a sitting; an unrated item goes back to the others, and skipped ones come again."""
         with self._lock:
-            self._sessions[session_id] = Session(name)
-            if len(self._sessions) > MAX_SESSIONS:
-                self._sessions.popitem(last=False)
-        return session_id
+            session = self._sessions.pop(rater, None)
+            if session is not None:
+                self._put_away(session)
 
-    def knows(self, session_id: str) -> bool:
-        """Whether this is the id of a sitting."""
-        return session_id in self._sessions
-
-    def leave(self, session_id: str) -> None:
-        """End a sitting; an unrated item goes back to the others."""
-        with self._lock:
-            session = self._sessions.pop(session_id, None)
-            if session and session.entries and session.entries[-1].path is None:
-                self._sampler.release(session.entries[-1].item.key, session.rater)
-
-    def view(self, session_id: str) -> View:
+    def view(self, rater: str) -> View:
         """What this rater sees now; a message is shown once."""
-        session = self._session(session_id)
+        session = self._session(rater)
         with session.lock:
             entry = self._current(session)
             session.token = session.token or secrets.token_urlsafe(16)
@@ -150,19 +145,23 @@ class RatingRoom:
                 message=message,
             )
 
-    def act(self, session_id: str, action: str, token: str, answers: Mapping[str, str]) -> None:
+    def act(self, rater: str, action: str, token: str, answers: Mapping[str, str]) -> None:
         """Save, skip, undo or go back, once for each token.
 
         Raises:
             Refused: an unknown action or token, or answers that are incomplete or out of range.
             OutputError: the rating could not be stored; the rater can try again.
         """
-        session = self._session(session_id)
+        session = self._session(rater)
+        content = json.dumps([action, sorted(answers.items())])
+        digest = hashlib.sha256(content.encode()).hexdigest()
         with session.lock:
-            if token in session.used_tokens:
+            if session.used_tokens.get(token) == digest:
                 return  # sent twice: the first one counted
             if not token or token != session.token:
-                raise Refused(409, "This page is out of date. Please go on from the current one.")
+                if token not in session.used_tokens:
+                    self._show_again(session, answers.get("shown", ""))
+                raise Refused(409, _STALE)
             entry = self._current(session)
             if action == "undo":
                 self._undo(session)
@@ -174,17 +173,32 @@ class RatingRoom:
             elif action == "skip":
                 self._skip(session, entry)
             elif action == "save":
-                self._save(session, entry, token, answers)
+                self._save(session, entry, answers)
             else:
                 raise Refused(400, "Unknown action.")
-            session.used_tokens.add(token)
+            session.used_tokens[token] = digest
             session.token = ""
 
-    def _session(self, session_id: str) -> Session:
-        session = self._sessions.get(session_id)
-        if session is None:
-            raise Refused(403, "Your sitting has ended. Please begin again with your name.")
-        return session
+    def _session(self, rater: str) -> Session:
+        """The sitting of a rater, begun with what the folder holds of theirs."""
+        with self._lock:
+            session = self._sessions.get(rater)
+            if session is None:
+                entries = self._stored.pop(rater, [])
+                session = self._sessions[rater] = Session(rater, entries, len(entries))
+                if len(self._sessions) > MAX_SESSIONS:
+                    self._put_away(self._sessions.popitem(last=False)[1])
+            self._sessions.move_to_end(rater)
+            return session
+
+    def _put_away(self, session: Session) -> None:
+        """Forget what was on screen and skipped; what was rated is kept for the next sitting."""
+        for entry in session.entries:
+            if entry.path is None:
+                self._sampler.release(entry.item.key, session.rater)
+        rated = [entry for entry in session.entries if entry.path is not None]
+        if rated:
+            self._stored[session.rater] = rated
 
     def _current(self, session: Session) -> Entry | None:
         """The entry on screen; at the end of the list a new item is leased."""
@@ -193,12 +207,27 @@ class RatingRoom:
         with self._lock:
             seen = [entry.item.key for entry in session.entries]
             item = self._sampler.next(session.rater, without=seen)
-            if item is None:
-                return None
-            swap = len(item.sides) == 2 and self._sampler.swapped(item.key, session.rater)
-        shown = item.sides[::-1] if swap else item.sides
-        session.entries.append(Entry(item, shown))
+        if item is None:
+            return None
+        session.entries.append(self._entry(item, session.rater))
         return session.entries[-1]
+
+    def _entry(self, item: Item, rater: str) -> Entry:
+        swap = len(item.sides) == 2 and self._sampler.swapped(item.key, rater)
+        return Entry(item, item.sides[::-1] if swap else item.sides)
+
+    def _show_again(self, session: Session, shown_key: str) -> None:
+        """Put what a page of an earlier server showed on the screen, so that nothing typed is lost."""
+        key = shown_key.partition("-")[0]
+        for position, entry in enumerate(session.entries):
+            if entry.item.key == key:
+                session.position = position
+                return
+        if session.position == len(session.entries):
+            with self._lock:
+                item = self._sampler.lease(key, session.rater)
+            if item is not None:
+                session.entries.append(self._entry(item, session.rater))
 
     def _skip(self, session: Session, entry: Entry) -> None:
         with self._lock:
@@ -206,12 +235,14 @@ class RatingRoom:
         session.position += 1
         session.message = "Skipped."
 
-    def _save(self, session: Session, entry: Entry, token: str, answers: Mapping[str, str]) -> None:
-        write = self._write_form if self.mode == "compare" else self._write_rating
-        path = write(session, entry, answers)
-        if entry.path is not None:
-            _withdraw(entry.path)
-        entry.path = path
+    def _save(self, session: Session, entry: Entry, answers: Mapping[str, str]) -> None:
+        moment = self._now().strftime(TIME_FORMAT)
+        stored = values_of(self.mode, session.rater, moment, entry.item.key, entry.shown, answers)
+        if entry.path is None:
+            stem = file_stem(moment, session.rater)
+            entry.path = write_new_json(self._folder, stem, stored)
+        else:
+            rewrite_json(entry.path, stored)
         entry.answers = dict(answers)
         with self._lock:
             self._sampler.add_rating(entry.item.key, session.rater)
@@ -219,92 +250,29 @@ class RatingRoom:
         session.message = "Saved."
 
     def _undo(self, session: Session) -> None:
-        stored = [n for n in range(session.position) if session.entries[n].path]
-        if not stored:
-            raise Refused(409, "There is nothing to take back.")
-        entry = session.entries[stored[-1]]
-        if entry.path is not None:
-            _withdraw(entry.path)
-        entry.path = None
-        with self._lock:
-            self._sampler.remove_rating(entry.item.key, session.rater)
-        session.position = stored[-1]
-        session.message = "Your last rating was taken back; it is shown here again."
+        for position in reversed(range(session.position)):
+            entry = session.entries[position]
+            if entry.path is not None:
+                withdraw(entry.path)
+                entry.path = None
+                with self._lock:
+                    self._sampler.remove_rating(entry.item.key, session.rater)
+                session.position = position
+                session.message = "Your last rating was taken back; it is shown here again."
+                return
+        raise Refused(409, "There is nothing to take back.")
 
-    def _write_form(self, session: Session, entry: Entry, answers: Mapping[str, str]) -> Path:
-        left, right = entry.shown
-        form = ComparisonForm(
-            rater=session.rater,
-            time=self._now().strftime(TIME_FORMAT),
-            left=left,
-            right=right,
-            slider=_level(answers, "comparison_slider", "Please set the slider."),
-            left_scores=_scores(answers, "L"),
-            right_scores=_scores(answers, "R"),
-            comment=_comment(answers),
-        )
-        return write_form(self._folder, form)
-
-    def _write_rating(self, session: Session, entry: Entry, answers: Mapping[str, str]) -> Path:
-        (side,) = entry.shown
-        value = answers.get("rating", "")
-        if value not in ("1", "2", "3", "4", "5"):
-            raise Refused(422, "Please choose a rating from 1 to 5.")
-        now = self._now()
-        stored: dict[str, Any] = {
-            "id": entry.item.key,
-            "prompt": side.question,
-            "response": side.answer,
-            "rating": int(value),
-            "comment": _comment(answers),
-            "rater": session.rater,
-            "question_id": side.question_id,
-            "model": side.model_tag,
-            "datetime": now.strftime(TIME_FORMAT),
-        }
-        stem = f"{now.strftime('%Y-%m-%d-%H-%M-%S')}-{safe_name(session.rater)}"
-        return write_new_json(self._folder, stem, stored)
-
-    def _count_stored(self) -> None:
+    def _read_stored(self) -> None:
         """Ratings that lie in the folder already: nobody is asked for the same thing twice."""
         if not any(self._folder.glob("[!.]*.json")):
             return
-        if self.mode == "compare":
-            for _, form in load_forms(self._folder):
-                self._sampler.add_rating(form_key(form), form.rater)
-            return
-        for _, _, record in iter_records(self._folder):
-            if isinstance(record, dict) and {"id", "rating", "rater"} <= record.keys():
-                self._sampler.add_rating(str(record["id"]), str(record["rater"]))
-
-
-def _withdraw(path: Path) -> None:
-    try:
-        os.replace(path, path.with_name(path.name + ".withdrawn"))
-    except FileNotFoundError:
-        return  # moved away by hand: it is withdrawn already
-    except OSError as error:
-        raise OutputError(f"{path}: could not be taken back ({error.strerror})") from error
-
-
-def _scores(answers: Mapping[str, str], side: str) -> dict[str, int]:
-    return {
-        aspect: _level(answers, f"{aspect}_{side}", "Please rate both answers on every scale.")
-        for aspect in ASPECTS
-    }
-
-
-def _level(answers: Mapping[str, str], name: str, missing: str) -> int:
-    text = answers.get(name)
-    if text is None or text == "":
-        raise Refused(422, missing)
-    if text not in {str(level) for level in range(LOWEST, HIGHEST + 1)}:
-        raise Refused(422, f"{name} must be a whole number from {LOWEST} to {HIGHEST}.")
-    return int(text)
-
-
-def _comment(answers: Mapping[str, str]) -> str:
-    comment = answers.get("comment", "").replace("\r\n", "\n").strip()
-    if len(comment) > MAX_COMMENT:
-        raise Refused(422, f"The comment is longer than {MAX_COMMENT} characters.")
-    return comment
+        found = list(stored_submissions(self.mode, self._folder))
+        records = Counter(one.path for one in found)
+        for one in found:
+            rater = canonical_name(one.rater)
+            self._sampler.add_rating(one.key, rater)
+            item = self._sampler.items.get(one.key)
+            # A file of several records is no rating of this page's own, which could be taken back.
+            if item is not None and records[one.path] == 1:
+                entry = Entry(item, one.sides or item.sides, dict(one.answers), one.path)
+                self._stored.setdefault(rater, []).append(entry)

@@ -18,7 +18,14 @@ from typing import Any
 from modern_rlhf.errors import DataError
 from modern_rlhf.feedback.forms import ComparisonForm, parse_form
 from modern_rlhf.records import OVERALL, LabelledAnswer, PreferencePair, Rating
-from modern_rlhf.utils.load_report import LoadReport, Tally, read_text, reading
+from modern_rlhf.utils.load_report import (
+    LoadReport,
+    Tally,
+    check_characters,
+    may_hold_halves,
+    read_text,
+    reading,
+)
 from modern_rlhf.utils.paths import at_home, resolve_path
 
 SYNTHETIC_PREFIX = "model_synthetic_human_feedback"
@@ -48,7 +55,10 @@ class FeedbackSet:
 
 
 def load_feedback(
-    folder_or_file: str | os.PathLike[str], *, rater_weights: Mapping[str, float] | None = None
+    folder_or_file: str | os.PathLike[str],
+    *,
+    rater_weights: Mapping[str, float] | None = None,
+    require_rows: bool = True,
 ) -> FeedbackSet:
     """Read all feedback of a folder or of one file.
 
@@ -59,6 +69,7 @@ def load_feedback(
 
     Args:
         rater_weights: weight of each rater's judgements in every loss; others count 1, 0 leaves out.
+        require_rows: whether a source without one usable record is an error.
 
     Raises:
         DataError: nothing there, a broken file or record (named), or no usable record; or a rater of
@@ -85,7 +96,8 @@ def load_feedback(
     for text, count in notes.items():
         if count:
             tally.note(f"{count} {text}")
-    tally.require_rows(_SHAPES)
+    if require_rows:
+        tally.require_rows(_SHAPES)
     if rater_weights:
         found = _weighted(found, rater_weights, str(path))
     return FeedbackSet(found.ratings, found.pairs, found.labelled, tally.report())
@@ -93,7 +105,7 @@ def load_feedback(
 
 def _weighted(found: FeedbackSet, weights: Mapping[str, float], where: str) -> FeedbackSet:
     """The same judgements with their raters' weights; those of weight 0 are left out."""
-    raters = {item.rater for item in (*found.ratings, *found.pairs)}
+    raters = {item.rater for item in found.ratings} | {item.rater for item in found.pairs}
     for name in weights.keys() - raters:
         close = difflib.get_close_matches(name, raters, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -276,7 +288,7 @@ def _files(path: Path) -> list[Path]:
 
 def _decode(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         line = "" if " line " in where else f" line {error.lineno}"
         raise DataError(
@@ -285,3 +297,6 @@ def _decode(text: str, where: str) -> Any:
     except (ValueError, RecursionError) as error:  # ValueError: a number of more than 4,300 digits
         reason = "nested too deeply" if isinstance(error, RecursionError) else "a number too long"
         raise DataError(f"{where}: broken JSON ({reason})") from error
+    if may_hold_halves(text):
+        check_characters(where, value)
+    return value

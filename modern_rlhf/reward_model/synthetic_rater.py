@@ -161,21 +161,23 @@ class SyntheticRater:
             use_cache=False,
             logits_to_keep=1,
         ).logits[:, -1]
-        probabilities = logits.float().softmax(-1)
+        logits = logits.cpu().double()  # not every device has float64
+        # In logarithms: a model may be so sure of other words that the digits' own probabilities
+        # underflow, and yet prefer one of them.
         by_level = torch.stack(
-            [probabilities[:, ids_of_digit].sum(-1) for ids_of_digit in self.digit_ids], dim=-1
+            [logits[:, ids_of_digit].logsumexp(-1) for ids_of_digit in self.digit_ids], dim=-1
         )
-        mass = by_level.sum(-1, keepdim=True)
-        if not bool(torch.isfinite(mass).all()):
+        mass = (by_level.logsumexp(-1) - logits.logsumexp(-1)).exp()
+        shares = by_level.softmax(-1)
+        if not bool(torch.isfinite(shares).all()):
             raise ModelError(
                 f"the synthetic rater {self.name!r} computes NaN: choose another model"
             )
-        shares = (by_level / mass.clamp_min(1e-30)).double()
-        levels = torch.arange(1, 6, dtype=torch.float64, device=device)
+        levels = torch.arange(1, 6, dtype=torch.float64)
         return [
             SyntheticRating(expected, tuple(share), total)
             for expected, share, total in zip(
-                (shares @ levels).tolist(), shares.tolist(), mass[:, 0].tolist(), strict=True
+                (shares @ levels).tolist(), shares.tolist(), mass.tolist(), strict=True
             )
         ]
 

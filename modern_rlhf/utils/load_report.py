@@ -10,7 +10,9 @@ from __future__ import annotations
 import difflib
 import errno
 import gzip
+import json
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -188,6 +190,26 @@ def decoded_lines(path: Path) -> Iterator[str]:
 def read_text(path: Path) -> str:
     """The whole UTF-8 text of `path`; errors as in `decoded_lines`."""
     return "".join(decoded_lines(path))
+
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def may_hold_halves(source: str) -> bool:
+    """Whether JSON `source` has an escape that may be half of a surrogate pair: `check_characters`."""
+    return _HALF.search(source) is not None
+
+
+def check_characters(where: str, value: object) -> None:
+    """Refuse half of a surrogate pair in a JSON value: no UTF-8 file, and no tokenizer, can hold it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise DataError(
+            f"{where}: {half} is half of a surrogate pair, not a character; write the whole pair, or "
+            "the character itself in UTF-8"
+        ) from error
 
 
 def _missing(path: Path) -> str:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 
-from modern_rlhf.feedback.agreement import agreement, krippendorff_alpha, rater_lines, summary
+from modern_rlhf.errors import DataError
+from modern_rlhf.feedback.agreement import (
+    agreement,
+    krippendorff_alpha,
+    model_lines,
+    rater_lines,
+    summary,
+)
 from modern_rlhf.feedback.forms import ComparisonForm, Side
+from modern_rlhf.records import ASPECTS
 
 LEVELS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
@@ -117,9 +127,73 @@ def test_the_summary_names_raters_ties_and_untouched_forms(form, save):
     text = summary(folder)
     assert "4 forms: 1 untouched, 1 ties, 2 prefer the left answer, 0 the right one" in text
     assert "1 of them by a simulated rater" in text
-    assert "1 ratings from 1 to 5: zoe 1; mean 4.00" in text
+    assert "1 ratings from 1 to 5, mean 4.00:" in text
+    assert re.search(r"^zoe +1 +4\.00 +-$", text, re.MULTILINE)
     assert "\x1b" not in text  # a rater's name cannot command the terminal
     assert "skipped 1 untouched forms" in text
+
+
+def test_the_summary_of_ratings_from_1_to_5_by_hand(save):
+    pytest.importorskip("krippendorff", reason="the package krippendorff is not installed")
+    rows = [
+        {"prompt": "p", "response": response, "rating": value, "rater": rater}
+        for rater, values in (("ann\x1b[2J", (5, 1, 3)), ("bob", (5, 1)))
+        for response, value in zip("abc", values, strict=False)
+    ]
+    text = summary(save(a=rows))
+    # ann's mean is (5 + 1 + 3) / 3 = 3, bob's (5 + 1) / 2 = 3
+    assert "5 ratings from 1 to 5, mean 3.00:" in text
+    assert re.search(r"^ann\?\[2J +3 +3\.00 +\+0\.00\nbob +2 +3\.00 +\+0\.00$", text, re.MULTILINE)
+    assert "alpha       1.00 (2 units rated by two or more)" in text
+    assert "\x1b" not in text
+
+
+def test_the_summary_of_untouched_forms_says_so(form, save):
+    text = summary(save(a=form(zeros=True, comparison_slider=0)))
+    assert "1 forms: 1 untouched, 0 ties, 0 prefer the left answer, 0 the right one" in text
+
+
+def test_the_summary_of_ties_alone(form, save):
+    folder = save(a=form(zeros=True, useful_L=1, useful_R=1, comparison_slider=0))
+    assert "1 forms: 0 untouched, 1 ties, 0 prefer the left" in summary(folder)
+
+
+def test_nothing_rated_is_one_line(tmp_path, save):
+    with pytest.raises(DataError, match="holds no .json file"):
+        summary(tmp_path)
+    with pytest.raises(DataError, match="none of 1 rows is usable"):
+        summary(save(a={"other": 1}))
+
+
+def test_model_lines_by_hand():
+    answers = {"left": Side("q", "a", 1, "A"), "right": Side("q", "b", 1, "B")}
+    forms = [
+        a_form("ann", 2, 0),  # A wins
+        a_form("ann", 2, 1, swap=True),  # A wins on the right
+        a_form("bob", 0, 1),  # B wins
+        a_form("bob", 1, 1),  # tie
+        a_form("eve", 0, 0),  # untouched
+        a_form("eve", 0, 0, slider=1),  # B wins, no scale was moved
+    ]
+    named = {"a": answers["left"], "b": answers["right"]}
+    forms = [replace(f, left=named[f.left.answer], right=named[f.right.answer]) for f in forms]
+    forms.append(replace(forms[0], right=replace(forms[0].right, model_tag="A")))
+    a, b = model_lines(forms)
+    assert (a.model, a.won, a.lost, a.ties) == ("A", 2, 2, 1)  # not against itself
+    assert (b.model, b.won, b.lost, b.ties) == ("B", 2, 2, 1)
+    assert (a.answers, b.answers) == (7, 5)
+    # A's scales in the five rated forms: 2, 2, 0, 1, and 2 and 0 against itself; B's 0, 1, 1, 1
+    assert a.means == dict.fromkeys(ASPECTS, 7 / 6) and b.means == dict.fromkeys(ASPECTS, 3 / 4)
+
+
+def test_the_summary_tells_models_apart_by_their_ends(form, save):
+    values = form()
+    for side, end in zip(values["questions_df"], "xy", strict=True):
+        side["MODEL_TAG"] = f"/a/long/path/to/the/models/of/a/run/{end}"
+    lines = summary(save(a=values)).splitlines()
+    rows = [line for line in lines if line.startswith("/a/long")]
+    assert [row.split()[0][-2:] for row in rows] == ["/x", "/y"]
+    assert rows[0].split()[-3:] == ["1", "0", "0"]
 
 
 def test_the_summary_of_the_real_forms(real_forms):

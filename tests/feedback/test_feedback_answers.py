@@ -68,6 +68,12 @@ def test_equal_answers_are_no_pair(tmp_path):
         ("[1]\n", "line 1: expected a JSON object"),
         ('{"prompt": "p"}\n', "expected text under one of response, answer"),
         ('{"prompt": " ", "response": "r"}\n', "expected text under one of prompt, question"),
+        ('{"prompt": "p", "response": "\\ud800"}\n', "line 1: \\ud800 is half of a surrogate pair"),
+        ('{"prompt": "p", "response": "r", "ID": NaN}\n', "line 1: 'ID' is nan; expected text or"),
+        (
+            '{"prompt": "p", "response": "r", "task_id": [1]}\n',
+            "line 1: 'task_id' is [1]; expected",
+        ),
     ],
 )
 def test_bad_answer_files_are_one_line(tmp_path, content, message):
@@ -75,6 +81,27 @@ def test_bad_answer_files_are_one_line(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(DataError, match=re.escape(message)):
         read_answers(path)
+
+
+def test_only_answers_to_one_question_are_paired(tmp_path):
+    rows = [
+        {"prompt": "first", "response": "a"},  # no id, and so the first of its kind
+        {"prompt": "second", "response": "b", "question_id": 0},
+        {"prompt": "third", "response": "c", "question_id": ""},  # no id in a table
+        {"prompt": "fourth", "response": "d", "question_id": ""},
+        {"prompt": "fifth", "response": "e", "question_id": 7.0},  # what a table makes of 7
+        {"prompt": "fifth, in other words", "response": "f", "question_id": 7},
+    ]
+    (item,) = pair_items(read_answers(answers_file(tmp_path, rows)))
+    assert [side.answer for side in item.sides] == ["e", "f"]
+
+
+def test_a_question_without_an_id_has_the_same_one_in_every_file(tmp_path):
+    pair = [{"prompt": "p", "response": text} for text in "ab"]
+    (alone,) = pair_items(read_answers(answers_file(tmp_path, pair)))
+    before = [{"prompt": "q", "response": text} for text in "ab"]
+    later = pair_items(read_answers(answers_file(tmp_path, before + pair)))
+    assert [item.key == alone.key for item in later] == [False, True]  # the answers are the same
 
 
 def test_a_key_does_not_depend_on_the_order_and_fits_the_stored_form():
@@ -134,9 +161,22 @@ def test_left_and_right_are_a_fair_coin():
 @settings(deadline=None, max_examples=300)
 def test_highlighting_changes_no_character_and_lets_no_markup_through(source):
     marked = highlight(source)
-    bare = re.sub(r'<span class="[a-z]+">|</span>', "", marked)
+    seen = re.sub(
+        r'<span class="unseen">U\+([0-9A-F]{4})</span>', lambda m: chr(int(m[1], 16)), marked
+    )
+    bare = re.sub(r'<span class="[a-z]+">|</span>', "", seen)
     assert "<" not in bare and ">" not in bare
     assert html.unescape(bare) == source
+
+
+def test_characters_that_a_page_would_drop_hide_or_reorder_are_spelled_out():
+    source = "a\0b # \u202e c\u200b = '\u2066'\r\n\tf\u200d\u2028g"
+    marked = highlight(source)
+    assert re.findall(r'<span class="unseen">(.*?)</span>', marked) == [
+        "U+0000", "U+202E", "U+200B", "U+2066"
+    ]  # fmt: skip
+    assert not set("\0\u202e\u200b\u2066") & set(marked)
+    assert {"\r", "\n", "\t", "\u200d", "\u2028"} <= set(marked)
 
 
 def test_highlighting_knows_python():
@@ -166,6 +206,7 @@ def test_highlighting_is_linear_on_hostile_text():
 
     start = time.process_time()
     for text in ('"' * 50_000, "'''" + "\\" * 50_000, "a" * 50_000, "0_" * 25_000, "@" * 50_000,
+                 "0" * 50_000 + "\u00e9", "0." * 25_000 + "e", "1e+" * 20_000,
                  "`" * 50_000, "~" * 50_000 + "`", "```" + "a" * 50_000 + "`", "```\n" * 20_000):  # fmt: skip
         highlight(text)
     assert time.process_time() - start < 5

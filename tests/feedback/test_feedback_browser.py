@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,20 +48,34 @@ def browser():
     window.close()
 
 
-@pytest.fixture
-def serving(tmp_path):
+@contextmanager
+def served(folder):
     """`modern-rlhf rate` in a process of its own: (its address, the folder of ratings)."""
-    answers, folder = tmp_path / "answers.jsonl", tmp_path / "ratings"
+    answers, ratings = folder / "answers.jsonl", folder / "ratings"
     answers.write_text("".join(json.dumps(row) + "\n" for row in ANSWERS))
-    command = ["rate", "--answers", str(answers), "--folder", str(folder), "--port", "0"]
+    command = ["rate", "--answers", str(answers), "--folder", str(ratings), "--port", "0"]
     server = subprocess.Popen(
         [sys.executable, "-m", "modern_rlhf", *command], stdout=subprocess.PIPE, text=True
     )
     line = server.stdout.readline()
-    yield re.search(r"http://[\d.:]+/", line)[0], folder
+    yield re.search(r"http://[\d.:]+/", line)[0], ratings
     server.terminate()
     server.wait(60)
     server.stdout.close()
+
+
+@pytest.fixture
+def serving(tmp_path):
+    """A server of the test's own, for what is stored."""
+    with served(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory):
+    """A server that several tests look at, and store nothing."""
+    with served(tmp_path_factory.mktemp("looked_at")) as found:
+        yield found
 
 
 def begin(browser: Browser, url: str, name: str = "Ann") -> None:
@@ -131,6 +146,33 @@ def test_by_keyboard_alone(browser, serving):
     assert len(load_feedback(folder).ratings) == 2
 
 
+def test_a_seventh_digit_sets_the_slider_and_an_eighth_nothing(browser, serving):
+    url, folder = serving
+    begin(browser, url)
+    browser.keys(*"5432154", "1")
+    assert browser.run("return document.querySelector('output').textContent") == "B is better"
+    browser.keys("S")  # Caps Lock is on
+    status(browser, "Saved.")
+    ((_, form),) = load_forms(folder)
+    assert form.left_scores == {"consistent": 2, "correct": 1, "useful": 0}
+    assert form.right_scores == {"consistent": -1, "correct": -2, "useful": 2}
+    assert form.slider == 1
+
+
+def test_a_key_held_down_acts_once(browser, looked_at):
+    url, folder = looked_at
+    begin(browser, url)
+    held = "new KeyboardEvent('keydown', {key: 'k', repeat: true, bubbles: true})"
+    browser.run(f"document.body.dispatchEvent({held})")
+    browser.run(f"document.body.dispatchEvent({held.replace(', repeat: true', '')})")
+    status(browser, "Skipped.")
+    browser.keys("b")
+    status(browser, "previous one")
+    assert (
+        browser.run("return document.querySelector('button[value=back]')") is None
+    )  # one was skipped
+
+
 def test_with_native_keys_only_and_shortcuts_switched_off(browser, serving):
     url, folder = serving
     begin(browser, url)
@@ -155,8 +197,8 @@ def test_with_native_keys_only_and_shortcuts_switched_off(browser, serving):
     browser.click("#shortcuts")
 
 
-def test_letters_typed_into_the_comment_are_letters(browser, serving):
-    url, folder = serving
+def test_letters_typed_into_the_comment_are_letters(browser, looked_at):
+    url, folder = looked_at
     begin(browser, url)
     browser.click("textarea")
     browser.keys("sku b 12345 []")
@@ -164,8 +206,8 @@ def test_letters_typed_into_the_comment_are_letters(browser, serving):
     assert not list(folder.glob("*.json"))
 
 
-def test_an_incomplete_form_is_held_back_by_the_browser(browser, serving):
-    url, folder = serving
+def test_an_incomplete_form_is_held_back_by_the_browser(browser, looked_at):
+    url, folder = looked_at
     begin(browser, url)
     browser.click("button[value=save]")
     assert browser.run("return document.querySelector('form.rating').checkValidity()") is False
@@ -173,15 +215,15 @@ def test_an_incomplete_form_is_held_back_by_the_browser(browser, serving):
     assert not list(folder.glob("*.json"))
 
 
-def test_markup_in_questions_answers_and_names_stays_text(browser, serving):
-    url, _ = serving
+def test_markup_in_questions_answers_and_names_stays_text(browser, looked_at):
+    url, _ = looked_at
     browser.log()
     begin(browser, url, name="<b>Eve</b>")
     assert browser.run("return document.title") == "Rate answers"
     assert (
         browser.run("return document.querySelectorAll('main script, main img, main b').length") == 0
     )
-    assert MARKUP in browser.run("return document.querySelector('.question p').textContent")
+    assert MARKUP in browser.run("return document.querySelector('.question').textContent")
     answers = browser.run("return [...document.querySelectorAll('pre')].map(p => p.textContent)")
     expected = {row["response"] for row in ANSWERS}
     assert {text.removeprefix("\n") for text in answers} <= expected
@@ -189,8 +231,8 @@ def test_markup_in_questions_answers_and_names_stays_text(browser, serving):
     assert browser.log() == []  # no script error, nothing the content policy had to stop
 
 
-def test_a_phone_sized_window_needs_no_sideways_scrolling(browser, serving):
-    url, _ = serving
+def test_a_phone_sized_window_needs_no_sideways_scrolling(browser, looked_at):
+    url, _ = looked_at
     begin(browser, url)
     browser.screen(360)
     browser.open(f"{url}rate")
@@ -213,8 +255,28 @@ def test_a_phone_sized_window_needs_no_sideways_scrolling(browser, serving):
     browser.screen(None)
 
 
-def test_a_screen_reader_hears_every_control_by_name(browser, serving):
-    url, _ = serving
+def test_a_desktop_window_at_400_percent_needs_no_sideways_scrolling(browser, looked_at):
+    url, _ = looked_at
+    begin(browser, url, name="A" * 40 + " " + "B" * 39)
+    browser.screen(320, 256)  # what 1280 x 1024 leaves
+    browser.open(f"{url}rate")
+    browser.wait("document.readyState === 'complete' && innerWidth === 320")
+    assert browser.run("return document.documentElement.scrollWidth") == 320
+    keep(browser, "narrow")
+    browser.screen(None)
+
+
+def test_a_long_question_is_scrolled_by_keyboard(browser, looked_at):
+    url, _ = looked_at
+    begin(browser, url)
+    browser.run("document.querySelector('.question').textContent = 'a line\\n'.repeat(200)")
+    browser.run("document.querySelector('.leave button').focus()")
+    browser.keys("tab", " ")
+    browser.wait("document.querySelector('.question').scrollTop > 0")
+
+
+def test_a_screen_reader_hears_every_control_by_name(browser, looked_at):
+    url, _ = looked_at
     begin(browser, url)
     nodes = browser.axtree()
     radios = [name for role, name in nodes if role == "radio"]

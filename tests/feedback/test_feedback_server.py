@@ -6,12 +6,14 @@ import html
 import json
 import re
 import sys
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
 from modern_rlhf.errors import ConfigError, DataError, OutputError
-from modern_rlhf.feedback.server import MAX_BODY, build_app, open_room, serve
+from modern_rlhf.feedback.guard import MAX_BODY
+from modern_rlhf.feedback.server import build_app, open_room, prepare, serve
 from modern_rlhf.feedback.store import load_feedback, load_forms
 from modern_rlhf.records import ASPECTS
 
@@ -66,8 +68,13 @@ class Rater:
     def token(self):
         return re.search(r'name="token" value="([^"]+)"', self.page)[1]
 
+    @property
+    def shown(self):
+        return re.search(r'name="shown" value="([^"]*)"', self.page)[1]
+
     def act(self, action, **fields):
-        return self.post("/rate", token=self.token, action=action, **fields)
+        hidden = {"token": self.token, "shown": self.shown}
+        return self.post("/rate", action=action, **{**hidden, **fields})
 
 
 @pytest.fixture
@@ -239,7 +246,7 @@ def test_malformed_bodies_are_refused(app, folder, content, content_type, status
     rater = Rater(app)
     response = rater.client.post("/rate", content=content, headers={"Content-Type": content_type})
     assert response.status_code == status
-    assert "That did not work" in response.text
+    assert 'role="alert"' in response.text
     assert list(folder.iterdir()) == []
 
 
@@ -253,6 +260,12 @@ def test_malformed_bodies_are_refused(app, folder, content, content_type, status
         {"Sec-Fetch-Site": "same-site"},
         {"Host": "evil.example"},
         {"Host": "evil.example:8000"},
+        {"Host": ""},
+        {"Host": "127.0.0.1:8000@evil.example"},
+        {"Host": "127.0.0.1.evil.example:8000"},
+        {"Referer": "https://evil.example/127.0.0.1:8000"},
+        {"Origin": "http://[", "Referer": f"{URL}/rate"},
+        {"Origin": ""},
     ],
 )
 def test_cross_site_submissions_are_refused(app, folder, headers):
@@ -260,6 +273,16 @@ def test_cross_site_submissions_are_refused(app, folder, headers):
     response = rater.post("/rate", headers=headers, token=rater.token, action="save", **full())
     assert response.status_code == 403
     assert stored(folder) == []
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:9000", "[::1]:8000", "LocalHost"])
+def test_a_local_page_may_be_reached_through_a_tunnel(answers, folder, host):
+    app = build_app(open_room(answers, folder), host="127.0.0.1", port=8000)
+    client = testclient.TestClient(app, base_url=f"http://{host}")
+    body = {"name": "ann"}
+    assert client.post("/start", data=body, headers={"Origin": f"http://{host}"}).status_code == 200
+    other = client.post("/start", data=body, headers={"Origin": "http://localhost:3000"})
+    assert other.status_code == 403
 
 
 def test_own_pages_are_accepted(app, folder):
@@ -273,6 +296,133 @@ def test_another_raters_token_is_worth_nothing(app, folder):
     ann, bob = Rater(app, "ann"), Rater(app, "bob")
     response = bob.post("/rate", token=ann.token, action="save", **full())
     assert response.status_code == 409 and stored(folder) == []
+
+
+def test_a_form_sent_again_with_other_answers_is_refused_and_said(app, folder):
+    """Two windows of one browser: what was typed in the second must not vanish in silence."""
+    rater = Rater(app)
+    token = rater.token
+    rater.act("save", **full(useful_L="2"))
+    shown = rater.shown
+    response = rater.post("/rate", token=token, action="save", **full(useful_L="-2"))
+    assert response.status_code == 409 and "perhaps in another window" in rater.page
+    assert rater.shown == shown  # the next pair, to go on with
+    assert [form.left_scores["useful"] for _, form in load_forms(folder)] == [2]
+
+
+def test_one_rater_in_two_browsers_is_one_sitting(app, folder):
+    first, second = Rater(app, "Ann"), Rater(app, " Ann ")
+    assert first.token == second.token
+    first.act("save", **full())
+    second.get("/rate")
+    second.act("save", **full())
+    first.get("/rate")
+    assert "2 of 3 rated" in first.page
+    assert len({form.left.question_id for _, form in load_forms(folder)}) == 2
+
+
+def test_a_name_is_the_same_however_its_accents_are_written(app, folder):
+    first = Rater(app, "Ren\u00e9")
+    first.act("save", **full())
+    second = Rater(app, "Rene\u0301")
+    assert "1 of 3 rated" in second.page
+    second.act("save", **full())
+    assert {form.rater for _, form in load_forms(folder)} == {"Ren\u00e9"}
+
+
+def restarted(answers, folder, rater, **options):
+    """The same browser before a server that was started again."""
+    app = build_app(open_room(answers, folder, **options), host="127.0.0.1", port=8000)
+    rater.client = testclient.TestClient(
+        app, base_url=URL, follow_redirects=True, cookies=dict(rater.client.cookies)
+    )
+    return rater
+
+
+def test_after_a_restart_a_rater_goes_on_where_they_were(app, answers, folder):
+    rater = Rater(app)
+    rater.act("save", **full(comment="first"))
+    shown = rater.shown
+    restarted(answers, folder, rater).get("/rate")  # without giving the name again
+    assert "1 of 3 rated" in rater.page and rater.shown == shown
+    rater.act("back")
+    assert ">first</textarea>" in rater.page and rater.page.count(" checked>") == 6 + 1
+    rater.act("save", **full(comment="again"))
+    assert [form.comment for _, form in load_forms(folder)] == ["again"]
+    rater.act("undo")
+    assert stored(folder) == [] and "0 of 3 rated" in rater.page
+
+
+def test_what_was_typed_while_the_server_was_away_is_kept(app, answers, folder):
+    rater = Rater(app)
+    shown = rater.shown
+    token = rater.token
+    restarted(answers, folder, rater)
+    fields = full(useful_R="-2", comment="typed before", shown=shown)
+    assert rater.post("/rate", token=token, action="save", **fields).status_code == 409
+    assert stored(folder) == [] and "nothing was changed" in rater.page
+    assert rater.shown == shown and ">typed before</textarea>" in rater.page
+    assert re.search(r'name="useful_R" value="-2" required checked', rater.page)
+    rater.act("save", **fields)
+    (path,) = stored(folder)
+    assert json.loads(path.read_text())["useful_R"] == -2
+
+
+def test_what_was_typed_is_dropped_where_the_sides_changed(app, answers, folder):
+    rater = Rater(app)
+    key, _, order = rater.shown.partition("-")
+    restarted(answers, folder, rater)
+    fields = full(comment="of other sides", shown=f"{key}-{order[::-1]}")
+    rater.post("/rate", token="of the old server", action="save", **fields)
+    assert rater.shown == f"{key}-{order}" and "of other sides" not in rater.page
+
+
+def test_answers_may_change_between_restarts(app, answers, folder):
+    rater = Rater(app)
+    for _ in range(3):
+        rater.act("save", **full())
+    rows = [json.loads(line) for line in Path(answers).read_text().splitlines()]
+    rows = [row for row in rows if row["question_id"] != 1]  # a question went, another came first
+    rows = [{"prompt": "new", "response": text} for text in "xy"] + rows
+    Path(answers).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    restarted(answers, folder, rater).get("/rate")
+    assert "2 of 3 rated" in rater.page
+    rater.act("save", **full())
+    assert "nothing left" in rater.page and len(stored(folder)) == 4
+
+
+def test_a_single_rating_is_gone_back_to_after_a_restart(answers, folder):
+    app = build_app(open_room(answers, folder, mode="single"), host="127.0.0.1", port=8000)
+    rater = Rater(app)
+    rater.act("save", rating="4", comment="fine")
+    restarted(answers, folder, rater, mode="single").get("/rate")
+    rater.act("back")
+    assert 'value="4" required checked' in rater.page and ">fine</textarea>" in rater.page
+    rater.act("skip")
+    rater.act("undo")
+    assert "0 of 6 rated" in rater.page and 'value="4" required checked' in rater.page
+    assert stored(folder) == []
+
+
+def test_two_servers_on_one_machine_keep_their_raters_apart(answers, tmp_path):
+    names = set()
+    for port in (8000, 8001):
+        app = build_app(open_room(answers, tmp_path / str(port)), host="127.0.0.1", port=port)
+        client = testclient.TestClient(app, base_url=f"http://127.0.0.1:{port}")
+        client.post("/start", data={"name": "ann"})
+        names |= set(client.cookies)
+    assert len(names) == 2  # browsers send the cookies of all ports to each of them
+
+
+def test_who_leaves_frees_the_pair_and_meets_what_was_skipped_again(answers, folder):
+    app = build_app(open_room(answers, folder, raters_per_item=1), host="127.0.0.1", port=8000)
+    ann = Rater(app, "ann")
+    shown = ann.shown
+    for _ in range(3):
+        ann.act("skip")
+    assert "nothing left" in ann.page and "You skipped 3" in ann.page
+    ann.post("/leave", sent="")
+    assert Rater(app, "ann").shown == shown
 
 
 def test_without_a_sitting_nothing_is_stored(app, folder):
@@ -375,7 +525,7 @@ def test_a_rating_that_cannot_be_stored_is_said_and_can_be_sent_again(app, folde
 
     rater = Rater(app)
     with monkeypatch.context() as patch:
-        patch.setattr(sessions, "write_form", full_disk)
+        patch.setattr(sessions, "write_new_json", full_disk)
         response = rater.act("save", **full(comment="kept"))
         assert response.status_code == 507
         assert "No space left" in rater.page and ">kept</textarea>" in rater.page
@@ -383,7 +533,22 @@ def test_a_rating_that_cannot_be_stored_is_said_and_can_be_sent_again(app, folde
     assert len(stored(folder)) == 1
 
 
-def test_a_public_address_answers_to_any_host_but_only_to_its_own_pages(answers, folder):
+def test_a_public_server_answers_to_addresses_and_own_names_only(answers, folder, monkeypatch):
+    """A name of an attacker's that resolves to this machine (DNS rebinding) is not one of them."""
+    import socket
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "Lab7.example.org")
+    app = build_app(open_room(answers, folder), host="0.0.0.0", port=8000)
+    names = {
+        "192.168.0.7:8000": 200, "[fe80::1]:8000": 200, "localhost:8000": 200, "lab7.local:80": 200,
+        "lab7.example.org:8000": 200, "evil.example:8000": 403, "192.168.0.7.evil.example": 403,
+    }  # fmt: skip
+    for name, status in names.items():
+        client = testclient.TestClient(app, base_url=f"http://{name}")
+        assert client.get("/").status_code == status, name
+
+
+def test_a_public_address_takes_changes_from_its_own_pages_only(answers, folder):
     app = build_app(open_room(answers, folder), host="0.0.0.0", port=8000)
     client = testclient.TestClient(app, base_url="http://192.168.0.7:8000")
     body = urlencode({"name": "ann"})
@@ -405,9 +570,19 @@ def test_bad_starts_are_one_line(answers, tmp_path, monkeypatch):
         serve(answers, answers)
     with pytest.raises(ConfigError, match="cannot listen on 127.0.0.1:99999"):
         serve(answers, tmp_path / "r", port=99999)
+    with pytest.raises(ConfigError, match="the host is empty"):
+        serve(answers, tmp_path / "r", host="")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ConfigError, match=r"pip install 'modern-rlhf\[feedback\]'"):
         serve(answers, tmp_path / "r")
+
+
+def test_a_leading_tilde_is_the_home_folder(answers, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert prepare("~/ratings") == tmp_path / "ratings"
+    open_room("~/answers.jsonl", "~/ratings")
+    assert {path.name for path in tmp_path.iterdir()} == {"answers.jsonl", "ratings"}
 
 
 def test_a_port_in_use_is_one_line(answers, tmp_path):

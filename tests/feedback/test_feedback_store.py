@@ -197,6 +197,7 @@ def test_a_bad_form_is_an_error_that_names_file_and_field(form, save, changes, m
         ({"prompt": "p", "response": "r", "rating": 6}, "'rating' is 6; expected a number from 1"),
         ({"prompt": "p", "response": "r", "rating": "4"}, "'rating' is '4'"),
         ({"prompt": "p", "response": None, "rating": 4}, "'response' is None; expected text"),
+        ({"prompt": "p", "response": "\ud800", "rating": 4}, "\\ud800 is half of a surrogate pair"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(form, save, content, message):

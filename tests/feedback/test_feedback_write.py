@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import signal
@@ -17,7 +18,13 @@ import pytest
 from modern_rlhf.errors import OutputError
 from modern_rlhf.feedback.forms import parse_form
 from modern_rlhf.feedback.store import load_forms
-from modern_rlhf.feedback.writing import safe_name, write_form
+from modern_rlhf.feedback.writing import (
+    remove_unfinished,
+    rewrite_json,
+    safe_name,
+    withdraw,
+    write_form,
+)
 
 
 @pytest.fixture
@@ -84,6 +91,50 @@ def test_without_hard_links_nothing_is_overwritten_either(parsed, tmp_path, monk
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def contents(folder, pattern):
+    return sorted(parse_form(json.loads(p.read_text()), "").slider for p in folder.glob(pattern))
+
+
+def test_a_replaced_form_is_there_at_every_moment_and_kept(parsed, tmp_path, monkeypatch):
+    path = write_form(tmp_path, replace(parsed, slider=-2))
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rewrite_json(path, replace(parsed, slider=1).to_json())
+    assert contents(tmp_path, "*.json") == [-2]
+    for slider in (1, 2):
+        rewrite_json(path, replace(parsed, slider=slider).to_json())
+    assert contents(tmp_path, "*.json") == [2]
+    assert contents(tmp_path, "*.withdrawn") == [-2, -2, 1]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_withdrawn_is_never_deleted(parsed, tmp_path, monkeypatch, links):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    for slider in (-1, 0, 1):  # all within one second: with links all of one name
+        withdraw(write_form(tmp_path, replace(parsed, slider=slider)))
+    assert contents(tmp_path, "*.json") == []
+    assert contents(tmp_path, "*.withdrawn") == [-1, 0, 1]
+    withdraw(tmp_path / "moved-away-by-hand.json")
+
+
+def test_what_a_killed_writer_left_is_removed_when_it_is_old(tmp_path):
+    old, young = tmp_path / ".a.tmp", tmp_path / ".b.tmp"
+    for path in (old, young):
+        path.write_text("{")
+    os.utime(old, (0, 0))
+    remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == [young]
+
+
 def test_a_full_disk_leaves_no_file_and_says_so(parsed, tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -113,8 +164,6 @@ def test_a_killed_writer_leaves_only_whole_forms(parsed, tmp_path):
         "    n += 1\n"
         f"    write_form({str(tmp_path)!r}, replace(form, comment='x' * 200_000 + str(n)))\n"
     )
-    import json
-
     writer = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,6 +59,23 @@ def test_rating_is_the_expectation_of_the_digit_probabilities(rater: SyntheticRa
         expected = sum(level * d for level, d in enumerate(digits, start=1)) / sum(digits)
         assert found.expected == pytest.approx(expected, rel=1e-4)
         assert 1.0 < found.expected < 5.0
+
+
+def test_a_model_sure_of_another_word_still_rates(rater: SyntheticRater) -> None:
+    """The digits' probabilities are 0 in float32 here; what the model thinks of them is not."""
+    head = torch.nn.Linear(32, len(rater.tokenizer), bias=True)
+    torch.nn.init.zeros_(head.weight)
+    with torch.no_grad():
+        head.bias.zero_()
+        head.bias[rater.tokenizer.convert_tokens_to_ids("x")] = 200.0
+        # log-odds of 3 to 5 are ln 3: shares 0, 0, 3/4, 0, 1/4 and so 3 * 3/4 + 5 / 4 = 3.5
+        for digit, logit in zip("12345", (-99.0, -99.0, math.log(3.0), -99.0, 0.0), strict=True):
+            head.bias[rater.tokenizer.convert_tokens_to_ids(digit)] = logit
+    rater.model.lm_head = head
+    (found,) = rater.rate(["p"], ["r"])
+    assert found.expected == pytest.approx(3.5)
+    assert found.probabilities == pytest.approx((0.0, 0.0, 0.75, 0.0, 0.25))
+    assert 0.0 < found.digit_mass < 1e-80
 
 
 def test_rating_depends_on_neither_batch_nor_chance(rater: SyntheticRater) -> None:
