@@ -1,8 +1,11 @@
-// Shortcuts and the slider's words. The page works without this file.
+// Shortcuts, the slider's words, and a draft that outlives a reload. The page works without this file.
 "use strict";
 (() => {
   const form = document.getElementById("rating");
-  if (!form) return;
+  if (!form) {  // the page of the name: another rater must not meet this one's draft
+    try { sessionStorage.removeItem("draft"); } catch (e) { /* no storage */ }
+    return;
+  }
 
   const words = {
     "-2": "A is much better", "-1": "A is better", "0": "equal", "1": "B is better", "2": "B is much better",
@@ -13,6 +16,21 @@
     document.getElementById("slider-text").textContent = text;
     slider.setAttribute("aria-valuetext", text);
   };
+  const given = ["radio", "range", "textarea"];
+  const keepDraft = () => {
+    const chosen = [...form.elements].filter((e) => given.includes(e.type) && (e.type !== "radio" || e.checked));
+    const draft = { shown: form.elements.shown.value, values: chosen.map((e) => [e.name, e.value]) };
+    try { sessionStorage.setItem("draft", JSON.stringify(draft)); } catch (e) { /* no storage */ }
+  };
+  try {
+    const draft = JSON.parse(sessionStorage.getItem("draft"));
+    if (draft && draft.shown === form.elements.shown.value) {
+      draft.values.forEach(([name, value]) => { form.elements[name].value = value; });
+    } else {
+      sessionStorage.removeItem("draft");
+    }
+  } catch (e) { /* no storage */ }
+  form.addEventListener("input", keepDraft);
   if (slider) {
     slider.addEventListener("input", sayPreference);
     sayPreference();
@@ -35,6 +53,7 @@
     if (slider && active === slider) {
       slider.value = number - 3;
       sayPreference();
+      keepDraft();
       save.focus();
       return;
     }
@@ -42,6 +61,7 @@
     const scale = active.closest("fieldset.scale") || empty || (active === document.body ? scales[0] : null);
     if (!scale) return;
     scale.querySelectorAll("input[type=radio]")[number - 1].checked = true;
+    keepDraft();
     const next = scales[scales.indexOf(scale) + 1];
     const target = next ? next.querySelector(":checked") || next.querySelector("input") : slider;
     (target || save).focus();
@@ -64,6 +84,7 @@
       event.preventDefault();
       slider.value = Number(slider.value) + (key === "]" ? 1 : -1);
       sayPreference();
+      keepDraft();
       return;
     }
     // A key that is held down must not run through page after page.

@@ -159,6 +159,26 @@ def test_a_seventh_digit_sets_the_slider_and_an_eighth_nothing(browser, serving)
     assert form.slider == 1
 
 
+def test_what_was_typed_outlives_a_reload_and_no_change_of_the_rater(browser, looked_at):
+    url, _ = looked_at
+    begin(browser, url)
+    browser.keys("5", "4", "]")
+    browser.click("input[name=useful_R][value='-1']")
+    browser.click("textarea")
+    browser.keys("half a")
+    given = (
+        "[[...document.querySelectorAll(':checked[type=radio]')].map(r => r.name + r.value).join(),"
+        " document.querySelector('output').textContent, document.querySelector('textarea').value].join('; ')"
+    )
+    expected = "consistent_L2,correct_L1,useful_R-1; B is better; half a"
+    assert browser.run(f"return {given}") == expected
+    browser.open(f"{url}rate")
+    browser.wait("document.readyState === 'complete'")
+    assert browser.run(f"return {given}") == expected
+    begin(browser, url, name="Bob")  # who may well get the same pair
+    assert browser.run(f"return {given}") == "; equal; "
+
+
 def test_a_key_held_down_acts_once(browser, looked_at):
     url, folder = looked_at
     begin(browser, url)
