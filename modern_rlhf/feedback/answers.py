@@ -81,7 +81,7 @@ def read_answers(path: str | os.PathLike[str]) -> list[Side]:
     return sides
 
 
-def pair_items(answers: Iterable[Side]) -> list[Item]:
+def pair_items(answers: Sequence[Side]) -> list[Item]:
     """Every pair of different answers to one question.
 
     Raises:
@@ -98,8 +98,8 @@ def pair_items(answers: Iterable[Side]) -> list[Item]:
                 items.setdefault(item.key, item)
     if not items:
         raise DataError(
-            "no question has two different answers to compare; give the answers of two models, or "
-            "rate single answers"
+            f"{answers[0].csv_path if answers else 'no answers'}: no question has two different answers "
+            "to compare; give the answers of two models, or --mode single"
         )
     return list(items.values())
 

@@ -69,6 +69,8 @@ def withdraw(path: Path) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
+    if not path.exists():
+        return  # moved away by hand, alone or with its folder: it is withdrawn already
     with _storing(path.parent):
         _set_aside(path)
         path.unlink(missing_ok=True)

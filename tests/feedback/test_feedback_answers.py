@@ -55,7 +55,7 @@ def test_answers_of_one_question_become_pairs(tmp_path):
 def test_equal_answers_are_no_pair(tmp_path):
     rows = [{"prompt": "p", "response": text} for text in ("a", " a\n", "b", "b")]
     assert len(pair_items(read_answers(answers_file(tmp_path, rows)))) == 2  # a-b and " a\n"-b
-    with pytest.raises(DataError, match="no question has two different answers"):
+    with pytest.raises(DataError, match="answers.jsonl: no question has two different answers"):
         pair_items(read_answers(answers_file(tmp_path, rows[:2])))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import re
@@ -423,6 +424,26 @@ def test_who_leaves_frees_the_pair_and_meets_what_was_skipped_again(answers, fol
     assert "nothing left" in ann.page and "You skipped 3" in ann.page
     ann.post("/leave", sent="")
     assert Rater(app, "ann").shown == shown
+
+
+def test_a_browser_that_goes_away_while_it_sends_is_no_error(app, folder):
+    """A traceback for each closed tab would fill the terminal."""
+    kind = (b"content-type", b"application/x-www-form-urlencoded")
+    host = (b"host", URL.removeprefix("http://").encode())
+    scope = {
+        "type": "http", "method": "POST", "path": "/start", "raw_path": b"/start", "query_string": b"",
+        "headers": [host, kind], "http_version": "1.1", "scheme": "http", "server": ("127.0.0.1", 8000),
+    }  # fmt: skip
+    sent = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 400 and list(folder.iterdir()) == []
 
 
 def test_without_a_sitting_nothing_is_stored(app, folder):

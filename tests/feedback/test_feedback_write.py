@@ -124,6 +124,7 @@ def test_what_is_withdrawn_is_never_deleted(parsed, tmp_path, monkeypatch, links
     assert contents(tmp_path, "*.json") == []
     assert contents(tmp_path, "*.withdrawn") == [-1, 0, 1]
     withdraw(tmp_path / "moved-away-by-hand.json")
+    withdraw(tmp_path / "folder" / "moved-away-by-hand.json")
 
 
 def test_what_a_killed_writer_left_is_removed_when_it_is_old(tmp_path):
