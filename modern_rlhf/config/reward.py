@@ -50,7 +50,7 @@ class RewardConfig:
     reward_ordinal_coef: float = option(1.0, "ordinal loss of the human head", low=0.0)
     reward_margin_coef: float = option(0.0, "times a pair's margin is asked of its gap", low=0.0)
     reward_center_coef: float = option(0.0, "pulls the scores of a pair around 0", low=0.0)
-    reward_epochs: int = option(5, "passes over cached features when the backbone is frozen", low=0)
+    reward_epochs: int = option(5, "passes over cached features when the backbone is frozen", low=1)
     reward_batch_size: int = option(32, "pairs a step", low=1)
     reward_weight_decay: float = option(
         HEAD_WEIGHT_DECAY, "AdamW's, of MLP heads on a frozen backbone", low=0.0

@@ -59,7 +59,7 @@ class TrainingConfig:
     sft_epochs: float = option(1, "passes over the demonstrations", low=1e-6)
     sft_batch_size: int | None = option(None, "sequences a step; null = batch_size", low=1)
     sft_warmup_steps: int = option(0, "linear warm-up of SFT", low=0)
-    reward_modeling_epochs: int = option(2, "passes over pairs when the backbone trains", low=0)
+    reward_modeling_epochs: int = option(2, "passes over pairs when the backbone trains", low=1)
     reward_learning_rate: float = option(1e-3, "learning rate of the reward heads", low=0.0)
     reward_backbone_learning_rate: float = option(
         1e-5, "of the reward backbone, where it is trained too", low=0.0

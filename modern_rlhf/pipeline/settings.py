@@ -136,8 +136,8 @@ def sft_or_base(artifacts: Artifacts, config: ModernRLHFConfig) -> str:
         return str(folder)
     if config.training.use_multi_stage:
         raise ModelError(
-            f"no SFT model in {folder}: run --stage sft first, or set training.use_multi_stage=false "
-            "to start from the base model"
+            f"no SFT model in {folder}: run --stage sft first, or leave out SFT and the reward stage with "
+            "training.use_multi_stage=false, to start from the base model"
         )
     return config.model.base_model_name
 

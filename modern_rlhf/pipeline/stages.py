@@ -29,7 +29,7 @@ from modern_rlhf.pipeline.synthetic import synthetic_feedback
 from modern_rlhf.pipeline.workspace import Workspace
 from modern_rlhf.records import PreferencePair, Rating
 from modern_rlhf.reward_model.build import saved_reward_model
-from modern_rlhf.reward_model.evaluator import RewardModelEvaluator
+from modern_rlhf.reward_model.evaluator import RewardModelEvaluator, report_line
 from modern_rlhf.reward_model.model import CustomRewardModel
 from modern_rlhf.rollout.collect import decode_response
 from modern_rlhf.rollout.sampling import sampling_engine
@@ -147,6 +147,7 @@ def run_reward(workspace: Workspace) -> dict[str, Any]:
     report["calibration_samples"] = model.calibrate(prompts, answers)
     if any(held_out):
         report |= RewardModelEvaluator(model).evaluate(*held_out)
+        workspace.say(f"reward: {report_line(report)}")
         if len(held_out[0]) >= TEMPERATURE_PAIRS and 0.0 < report["accuracy"]["value"] < 1.0:
             model.heads.set_temperature(report["temperature"])
 
@@ -175,11 +176,11 @@ def _trained_reward_model(
         model_config=None if config.reward.custom_reward_freeze_backbone else config.model,
         cache_folder=workspace.artifacts.stage("reward_model") / "features",
     )
-    held_out = trainer.validation_pairs
-    simulated = " (of a simulated rater)" if any(pair.synthetic for pair in held_out) else ""
+    pairs, rated = trainer.validation_pairs, trainer.validation_ratings
+    simulated = " (of a simulated rater)" if any(one.synthetic for one in (*pairs, *rated)) else ""
     workspace.say(
         f"reward: {len(trainer.train_pairs)} pairs and {len(trainer.train_ratings)} ratings to train "
-        f"on, {len(held_out)} pairs{simulated} held out by question"
+        f"on, {len(pairs)} pairs and {len(rated)} ratings{simulated} held out by question"
     )
     if config.reward.use_human_logits and not ratings:
         workspace.say("reward: no ratings, so no head for their five levels")

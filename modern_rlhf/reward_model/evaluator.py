@@ -134,6 +134,32 @@ def evaluate_scores(
     }
 
 
+def report_line(report: Mapping[str, Any]) -> str:
+    """The report in one line: accuracy beside the best baseline, and the correlation with ratings."""
+    said = []
+    found = report["accuracy"]
+    if found["n"]:
+        name, best = max(report["baselines"].items(), key=lambda row: row[1]["value"])
+        said.append(
+            f"accuracy {_bounded(found['value'], found)} on {found['n']} held-out pairs, "
+            f"the best baseline ({name}) {best['value']:.2f}"
+        )
+    rated = report["rating_correlation"].get("score")
+    if rated is not None:
+        value = rated["pearson"]
+        said.append(
+            f"no correlation with {rated['n']} ratings ({rated['reason']})"
+            if value is None
+            else f"Pearson {_bounded(value, rated)} with {rated['n']} held-out ratings"
+        )
+    return "; ".join(said)
+
+
+def _bounded(value: float, bounds: Mapping[str, float | None]) -> str:
+    low, high = bounds["low"], bounds["high"]
+    return f"{value:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
+
+
 def _judges(items: Sequence[PreferencePair | Rating]) -> str | None:
     simulated = {item.synthetic for item in items}
     if len(simulated) == 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,7 +17,11 @@ from modern_rlhf.errors import DataError, ModelError
 from modern_rlhf.metrics.correlate import correlate
 from modern_rlhf.records import PreferencePair, Rating
 from modern_rlhf.reward_model.baselines import longer, parses, question_overlap
-from modern_rlhf.reward_model.evaluator import RewardModelEvaluator, evaluate_scores
+from modern_rlhf.reward_model.evaluator import (
+    RewardModelEvaluator,
+    evaluate_scores,
+    report_line,
+)
 from modern_rlhf.reward_model.statistics import (
     accuracy,
     accuracy_difference,
@@ -105,6 +110,20 @@ def test_ratings_are_compared_with_the_head_of_their_aspect() -> None:
     # All rate answers to one question, which says nothing about others: no bounds.
     assert found["rating_correlation"]["correct"]["low"] is None
     assert found["accuracy"]["value"] is None and found["calibration"]["count"] == []
+
+
+def test_the_report_in_one_line() -> None:
+    ratings = [
+        Rating("p", "a" * n, {"overall": v}) for n, v in ((1, -1.0), (2, 0.0), (3, 2.0), (9, 1.0))
+    ]
+    line = report_line(RewardModelEvaluator(LengthModel()).evaluate(PAIRS, ratings))
+    assert re.fullmatch(
+        r"accuracy 0\.62 \[\d\.\d\d, \d\.\d\d\] on 4 held-out pairs, the best baseline "
+        r"\(longer_wins\) 0\.62; Pearson 0\.47 with 4 held-out ratings",
+        line,
+    ), line
+    alone = report_line(RewardModelEvaluator(LengthModel()).evaluate(ratings=ratings[:2]))
+    assert alone == "no correlation with 2 ratings (fewer than 4 values)"
 
 
 def test_the_report_is_json() -> None:
