@@ -147,18 +147,25 @@ def iter_records(path: Path) -> Iterator[tuple[Path, str, Any]]:
     """Every record under `path` as (file, where, JSON value), files in name order."""
     for file in _files(path):
         text = read_text(file)
-        if file.suffix == ".jsonl":
-            for number, line in enumerate(text.split("\n"), start=1):
-                if line.strip():
-                    where = f"{file} line {number}"
-                    yield file, where, _decode(line, where)
-            continue
-        data = _decode(text, str(file))
-        if isinstance(data, list):
-            for position, record in enumerate(data):
-                yield file, f"{file} item {position}", record
-        else:
-            yield file, str(file), data
+        halves = may_hold_halves(text)
+        for where, record in _decoded(file, text):
+            if halves:
+                check_characters(where, record)
+            yield file, where, record
+
+
+def _decoded(file: Path, text: str) -> Iterator[tuple[str, Any]]:
+    if file.suffix == ".jsonl":
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                where = f"{file} line {number}"
+                yield where, _decode(line, where)
+        return
+    data = _decode(text, str(file))
+    if isinstance(data, list):
+        yield from ((f"{file} item {position}", record) for position, record in enumerate(data))
+    else:
+        yield str(file), data
 
 
 _NOTES = (
@@ -288,7 +295,7 @@ def _files(path: Path) -> list[Path]:
 
 def _decode(text: str, where: str) -> Any:
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         line = "" if " line " in where else f" line {error.lineno}"
         raise DataError(
@@ -297,6 +304,3 @@ def _decode(text: str, where: str) -> Any:
     except (ValueError, RecursionError) as error:  # ValueError: a number of more than 4,300 digits
         reason = "nested too deeply" if isinstance(error, RecursionError) else "a number too long"
         raise DataError(f"{where}: broken JSON ({reason})") from error
-    if may_hold_halves(text):
-        check_characters(where, value)
-    return value
