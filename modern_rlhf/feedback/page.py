@@ -119,7 +119,8 @@ def rating_page(
     body = f"""<section class="card" aria-labelledby="question">
 <h2 id="question">Question</h2>{text}</section>
 {_alert(problem)}{_form(view, inner)}{_help(mode)}"""
-    return _page("Rate answers", head + body)
+    # A screen reader says the title first, so it tells that something is to be mended.
+    return _page("Problem - Rate answers" if problem else "Rate answers", head + body)
 
 
 def _question(text: str, label: str) -> str:

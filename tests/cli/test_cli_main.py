@@ -296,6 +296,17 @@ def test_rate_call(door: Door) -> None:
     )
 
 
+def test_rate_finds_a_bad_folder_before_the_models_answer(door: Door, capsys, tmp_path) -> None:
+    recorder = door("modern_rlhf.cli.models:answers_to_rate", "answers.jsonl")
+    file, prompts = tmp_path / "a-file", tmp_path / "prompts.txt"
+    file.write_text("")
+    prompts.write_text("sort a list\n")
+    command = ["rate", "--model", "a", "--model", "b", "--prompts", str(prompts)]
+    assert main([*command, "--folder", str(file)]) == 1
+    recorder.assert_not_called()
+    assert "cannot be used for ratings" in capsys.readouterr().err
+
+
 def test_rate_summary_call(door: Door, capsys) -> None:
     recorder = door("modern_rlhf.feedback.agreement:summary", "3 forms")
     assert main(["rate", "--summary", "--folder", "f"]) == 0

@@ -199,6 +199,7 @@ def test_an_incomplete_form_is_refused_and_shown_again(app, folder, missing):
     del fields[missing]
     response = rater.act("save", **fields)
     assert response.status_code == 422 and 'role="alert"' in rater.page
+    assert "<title>Problem - Rate answers</title>" in rater.page
     assert ">kept</textarea>" in rater.page  # nothing typed is lost
     assert stored(folder) == []
     assert rater.act("save", **full()).status_code == 200 and len(stored(folder)) == 1
@@ -403,6 +404,21 @@ def test_a_single_rating_is_gone_back_to_after_a_restart(answers, folder):
     rater.act("undo")
     assert "0 of 6 rated" in rater.page and 'value="4" required checked' in rater.page
     assert stored(folder) == []
+
+
+def test_a_sitting_that_was_put_away_loses_nothing(app, folder, monkeypatch):
+    """Memory is bounded, whoever sends however many names."""
+    from modern_rlhf.feedback import sessions
+
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 1)
+    ann = Rater(app, "ann")
+    ann.act("save", **full(comment="hers"))
+    shown = ann.shown
+    Rater(app, "bob")
+    ann.get("/rate")
+    assert ann.shown == shown and "1 of 3 rated" in ann.page
+    ann.act("undo")
+    assert ">hers</textarea>" in ann.page and stored(folder) == []
 
 
 def test_two_servers_on_one_machine_keep_their_raters_apart(answers, tmp_path):
