@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modern_rlhf.config.reward import RewardConfig
+from modern_rlhf.config.reward import RewardConfig, check_reward
 from modern_rlhf.config.sections import ModelConfig
-from modern_rlhf.config.training import TrainingConfig
+from modern_rlhf.config.training import TrainingConfig, check_training
 from modern_rlhf.data_loader.rows import judgements_from_rows
 from modern_rlhf.errors import ConfigError, DataError
 from modern_rlhf.reward_model.build import build_reward_model, loss_settings
@@ -69,7 +69,8 @@ class RewardTrainer:
         validation_fraction: share of the questions held out for the report, with people's judgements.
 
     Raises:
-        DataError: nothing to train on. ConfigError: LoRA for a frozen backbone, or a tokenizer.
+        DataError: nothing to train on. ConfigError: LoRA for a frozen backbone, a tokenizer, or a field
+            that holds what it cannot.
     """
 
     def __init__(
@@ -92,8 +93,8 @@ class RewardTrainer:
             raise ConfigError("a reward model reads with its backbone's own tokenizer: give none")
         if isinstance(config, TrainingConfig):
             config, training = None, training or config
-        self.config = config or RewardConfig()
-        self.training = training = training or TrainingConfig()
+        self.config = check_reward(config or RewardConfig())
+        self.training = training = check_training(training or TrainingConfig())
         pairs, ratings = judgements_from_rows(train_data, pairs, ratings)
         self.runtime = runtime = runtime or Runtime()
         generator = torch.Generator().manual_seed(training.seed)

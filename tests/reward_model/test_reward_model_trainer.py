@@ -13,7 +13,7 @@ import torch
 
 from modern_rlhf.config.reward import HEAD_WEIGHT_DECAY, RewardConfig
 from modern_rlhf.config.training import TrainingConfig
-from modern_rlhf.errors import DataError
+from modern_rlhf.errors import ConfigError, DataError
 from modern_rlhf.feedback.store import load_feedback
 from modern_rlhf.models.loading import Backbone, load_backbone
 from modern_rlhf.records import PreferencePair, Rating
@@ -259,3 +259,24 @@ def test_text_features_learn_faster_and_never_decay_in_both_loops(decoder: Backb
     one, other = model.heads.learning_groups(5e-3, weight_decay=1.0)
     assert (one[1:], other[1:]) == ((5e-3, 1.0), (pytest.approx(5e-2), 0.0))
     assert len(one[0]) + len(other[0]) == len(list(model.heads.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("config", "training", "field"),
+    [
+        ({"reward_epochs": 0}, {}, "reward_epochs"),  # it trained one step
+        ({"reward_batch_size": -1}, {}, "reward_batch_size"),
+        ({"reward_pairwise_coef": -1.0}, {}, "reward_pairwise_coef"),
+        ({}, {"reward_learning_rate": -1.0}, "reward_learning_rate"),
+        ({}, {"reward_modeling_epochs": 0}, "reward_modeling_epochs"),
+    ],
+)
+def test_fields_are_checked_for_a_model_that_is_there_already(
+    decoder: Backbone, config: dict[str, object], training: dict[str, object], field: str
+) -> None:
+    with pytest.raises(ConfigError, match=field):
+        RewardTrainer(
+            frozen(decoder), pairs=[PreferencePair("q", GOOD, BAD)],
+            config=dataclasses.replace(CONFIG, **config),
+            training=dataclasses.replace(TRAINING, **training),
+        )  # fmt: skip
