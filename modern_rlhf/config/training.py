@@ -60,7 +60,11 @@ class TrainingConfig:
     sft_batch_size: int | None = option(None, "sequences a step; null = batch_size", low=1)
     sft_warmup_steps: int = option(0, "linear warm-up of SFT", low=0)
     reward_modeling_epochs: int = option(2, "passes over pairs when the backbone trains", low=1)
-    reward_learning_rate: float = option(1e-3, "learning rate of the reward heads", low=0.0)
+    reward_learning_rate: float | None = option(
+        None,
+        "of the reward heads; null = 1e-3, on a frozen backbone 3e-3 from 500 judgements on",
+        low=0.0,
+    )
     reward_backbone_learning_rate: float = option(
         1e-5, "of the reward backbone, where it is trained too", low=0.0
     )

@@ -13,6 +13,10 @@ from modern_rlhf.reward_model.heads import HeadKind
 Pooling = Literal["last", "cls", "mean"]
 HumanLayer = Literal["last", "second_last"]
 
+FEW_RATE, MANY_RATE, MANY = 1e-3, 3e-3, 500
+"""Learning rates of heads for fewer than and for at least `MANY` judgements. In five epochs 1e-3 leaves
+thousands of pairs half learnt; hundreds are learnt best with it (docs/log.d/reward_model.md)."""
+
 
 @dataclass(frozen=True)
 class RewardModelSettings:
@@ -74,3 +78,13 @@ def choose_max_length(asked: int | None, source: Backbone) -> int:
             f"max_length={asked} is more than {source.name!r} takes ({limit} tokens): use at most {limit}"
         )
     return asked
+
+
+def choose_head_rate(asked: float | None, *, judgements: int, frozen: bool) -> float:
+    """The asked-for learning rate of the heads, or the usual one for so many pairs and ratings.
+
+    The higher one was measured on frozen backbones alone.
+    """
+    if asked is not None:
+        return asked
+    return MANY_RATE if frozen and judgements >= MANY else FEW_RATE

@@ -36,6 +36,7 @@ from modern_rlhf.reward_model.fit import (
     rating_targets,
 )
 from modern_rlhf.reward_model.model import CustomRewardModel
+from modern_rlhf.reward_model.settings import choose_head_rate
 from modern_rlhf.reward_model.text_features import text_features
 from modern_rlhf.trainer.inputs import adapt_backbone, recompute_activations
 from modern_rlhf.trainer.keeper import Keeper
@@ -125,9 +126,8 @@ class RewardTrainer:
             settings=loss_settings(self.config),
         )
         # Judgements that no loss uses are only measured on.
-        rated = self.plan.pointwise or self.plan.ordinal
         self.train_pairs = parts.train_pairs if self.plan.pairwise else []
-        self.train_ratings = parts.train_ratings if rated else []
+        self.train_ratings = parts.train_ratings if self.plan.pointwise or self.plan.ordinal else []
         self.pair_targets = pair_targets(self.train_pairs)
         self.rating_targets = (
             rating_targets(self.train_ratings, model.settings.heads) if self.train_ratings else None
@@ -146,7 +146,12 @@ class RewardTrainer:
         self.backbone_parts = [p for p in model.backbone.parameters() if p.requires_grad]
         noisy = model.frozen and model.heads.kind == "mlp"
         decay = self.config.reward_weight_decay if noisy else training.weight_decay
-        groups = model.heads.learning_groups(training.reward_learning_rate, weight_decay=decay)
+        head_rate = choose_head_rate(
+            training.reward_learning_rate,
+            judgements=len(self.train_pairs) + len(self.train_ratings),
+            frozen=model.frozen,
+        )
+        groups = model.heads.learning_groups(head_rate, weight_decay=decay)
         if self.backbone_parts:
             rate = training.reward_backbone_learning_rate
             groups.append((self.backbone_parts, rate, training.weight_decay))

@@ -19,6 +19,7 @@ from modern_rlhf.models.loading import Backbone, load_backbone
 from modern_rlhf.records import PreferencePair, Rating
 from modern_rlhf.reward_model.build import build_reward_model
 from modern_rlhf.reward_model.model import CustomRewardModel
+from modern_rlhf.reward_model.settings import FEW_RATE, MANY, MANY_RATE
 from modern_rlhf.trainer.reward import RewardTrainer
 
 CONFIG = RewardConfig(reward_epochs=30, reward_batch_size=8)
@@ -280,3 +281,33 @@ def test_fields_are_checked_for_a_model_that_is_there_already(
             config=dataclasses.replace(CONFIG, **config),
             training=dataclasses.replace(TRAINING, **training),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "freeze", "given", "expected"),
+    [
+        (MANY - 1, True, None, FEW_RATE),
+        (MANY, True, None, MANY_RATE),
+        (MANY, False, None, FEW_RATE),
+        (MANY, True, 2e-2, 2e-2),
+        (8, True, 0.0, 0.0),
+    ],
+)
+def test_heads_learn_faster_from_many_judgements_unless_a_rate_is_given(
+    decoder: Backbone, count: int, freeze: bool, given: float | None, expected: float
+) -> None:
+    pairs = [PreferencePair(f"q{n}", GOOD, BAD, group_id=str(n)) for n in range(count // 2)]
+    ratings = [
+        Rating(f"r{n}", GOOD, {"overall": 1.0}, group_id=f"r{n}") for n in range(count - len(pairs))
+    ]
+    trainer = RewardTrainer(
+        frozen(decoder, freeze_backbone=freeze),
+        pairs=pairs,
+        ratings=ratings,
+        config=CONFIG,
+        training=dataclasses.replace(TRAINING, reward_learning_rate=given),
+        validation_fraction=0.0,
+    )
+    heads, *backbone = [group["peak_lr"] for group in trainer.optimizer.param_groups]
+    assert heads == expected
+    assert backbone == ([] if freeze else [TRAINING.reward_backbone_learning_rate])
