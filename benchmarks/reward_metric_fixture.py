@@ -121,7 +121,7 @@ def held_out_scores(
     )
     training = TrainingConfig(
         seed=arguments.seed,
-        reward_modeling_epochs=epochs,
+        reward_modeling_epochs=max(1, epochs),  # not used on a frozen backbone
         reward_backbone_learning_rate=arguments.learning_rate,
         mixed_precision=arguments.precision,
     )
