@@ -26,7 +26,7 @@ from safetensors.torch import save as to_bytes
 
 from modern_rlhf.errors import ModelError
 from modern_rlhf.models.loading import backbone_config, fingerprint
-from modern_rlhf.reward_model.encoding import check_aligned, tokenizer_fingerprint
+from modern_rlhf.reward_model.encoding import aligned, tokenizer_fingerprint
 from modern_rlhf.reward_model.text_features import TEXT_FEATURES
 from modern_rlhf.utils.atomic import write_bytes
 
@@ -78,7 +78,7 @@ class FeatureCache:
             DataError: the lists differ in length.
             ModelError: the backbone was unfrozen after the cache was made.
         """
-        check_aligned(prompts, responses)
+        prompts, responses = aligned(prompts, responses)
         self._require_frozen()
         keys = [text_key(p, r) for p, r in zip(prompts, responses, strict=True)]
         missing = {key: i for i, key in enumerate(keys) if key not in self._where}

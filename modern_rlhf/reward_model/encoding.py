@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,21 +102,24 @@ class Frame:
         return len(self.before) + len(self.between) + len(self.after)
 
 
-def check_aligned(prompts: Sequence[str], responses: Sequence[str]) -> None:
-    """Refuse what is no list of prompts with a list of as many responses.
+def aligned(prompts: Iterable[str], responses: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Prompts and responses as two lists (of a column of a table, say), one response for each prompt.
 
     Raises:
         DataError: a single text in place of a list, which would be read letter by letter, something
             that is no text, or lists of different lengths.
     """
+    lists = []
     for name, texts in (("prompts", prompts), ("responses", responses)):
         if isinstance(texts, str):
             raise DataError(f"{name} is one text: give a list of texts, here [{texts[:40]!r}]")
-        for i, text in enumerate(texts):
+        lists.append(list(texts))
+        for i, text in enumerate(lists[-1]):
             if not isinstance(text, str):
                 raise DataError(f"{name}[{i}] is {text!r:.80}: expected text")
-    if len(prompts) != len(responses):
-        raise DataError(f"{len(prompts)} prompts for {len(responses)} responses: give one each")
+    if len(lists[0]) != len(lists[1]):
+        raise DataError(f"{len(lists[0])} prompts for {len(lists[1])} responses: give one each")
+    return lists[0], lists[1]
 
 
 class PairEncoder:
@@ -159,8 +162,8 @@ class PairEncoder:
             )
 
     def rows(self, prompts: Sequence[str], responses: Sequence[str]) -> list[EncodedRow]:
-        """B pairs as ids without padding. Raises `DataError` as `check_aligned` does."""
-        check_aligned(prompts, responses)
+        """B pairs as ids without padding. Raises `DataError` as `aligned` does."""
+        prompts, responses = aligned(prompts, responses)
         texts: Sequence[torch.Tensor | None] = [None] * len(prompts)
         if self.text_features:
             texts = list(text_features(prompts, responses))

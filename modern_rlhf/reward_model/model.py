@@ -29,7 +29,7 @@ from modern_rlhf.reward_model.encoding import (
     PairBatch,
     PairEncoder,
     TemplateName,
-    check_aligned,
+    aligned,
 )
 from modern_rlhf.reward_model.heads import HUMAN, HeadKind, RewardHeads, RewardOutput
 from modern_rlhf.reward_model.settings import (
@@ -232,7 +232,7 @@ class CustomRewardModel(nn.Module):
         Raises:
             DataError: `prompts` and `responses` differ in length, or one of them is no list.
         """
-        check_aligned(prompts, responses)
+        prompts, responses = aligned(prompts, responses)
         if not prompts:
             names = (*self.settings.heads, *([HUMAN] if self.settings.human_logits else []))
             return Prediction([], [], {name: [] for name in names})

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy
 import pytest
 import torch
 
@@ -242,6 +243,9 @@ def test_empty_and_mismatched_lists(decoder: Backbone) -> None:
     assert model.score_heads([], []) == {"consistent": [], "correct": [], "useful": []}
     with pytest.raises(DataError, match="2 prompts for 1 responses"):
         model.score(["a", "b"], ["c"])
+    expected = model.score(["a", "b"], ["c", "d"])
+    columns = numpy.array(["a", "b"]), iter(["c", "d"])  # a table's column, a generator
+    assert model.score(*columns) == expected
     with pytest.raises(DataError, match="prompts is one text"):
         model.score("sort", "x = 1")  # not four scores of four letters
     with pytest.raises(DataError, match=r"responses\[1\] is None"):
