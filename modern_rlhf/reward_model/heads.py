@@ -255,7 +255,8 @@ class RewardHeads(nn.Module):
         known = (self.feature_size, self.text_features or self.feature_size)
         if features.ndim != 2 or features.shape[0] < 2 or features.shape[1] not in known:
             raise ModelError(
-                f"feature statistics need (N >= 2, {self.feature_size}), not {tuple(features.shape)}"
+                "a reward model needs at least 2 texts to be trained on, each with "
+                f"{self.feature_size} features; these are {tuple(features.shape)}"
             )
         features = features.float()
         broken = int((~torch.isfinite(features)).any(1).sum())
