@@ -7,8 +7,8 @@ The fixture has 236 CoNaLa items with the answers of five systems, graded 0-4 by
 each answer with the reference as its prompt, and without it (the answer alone: the fixture holds no
 question text). All answers of an item are in one fold. With `--train-backbone E` the backbone trains for
 E epochs on every fold's training part, otherwise it is frozen and only the heads train. Settings are
-given, never chosen by the scores printed here: `--choose` picks the heads' weight decay inside the
-training part of each fold.
+given, never chosen by the scores printed here: `--choose` picks the heads' weight decay and learning
+rate inside the training part of each fold.
 Prints Pearson and Spearman beside chrF's, with the 95% interval of the difference (items resampled).
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -29,7 +30,8 @@ from modern_rlhf.records import Rating
 from modern_rlhf.reward_model.statistics import correlation
 from modern_rlhf.trainer.reward import RewardTrainer
 
-DECAYS = (3.0, 10.0, 30.0, 100.0)
+CHOICES = tuple(itertools.product((3.0, 10.0, 30.0, 100.0), (1e-3, 3e-3)))
+"""Weight decay and learning rate of the heads."""
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -62,8 +64,8 @@ def cross_validated(
         inside = [i for i, r in enumerate(ratings) if r.group_id in fold]
         if not kept.is_file():
             outside = [r for r in ratings if r.group_id not in fold]
-            decay = chosen_decay(outside, arguments, cache)
-            found = held_out_scores(outside, [ratings[i] for i in inside], decay, arguments, cache)
+            choice = chosen(outside, arguments, cache)
+            found = held_out_scores(outside, [ratings[i] for i in inside], choice, arguments, cache)
             kept.parent.mkdir(parents=True, exist_ok=True)
             np.save(kept, found)
             print(
@@ -79,34 +81,39 @@ def cross_validated(
     return scores
 
 
-def chosen_decay(ratings: list[Rating], arguments: argparse.Namespace, cache: Path) -> float:
-    """The weight decay given, or with `--choose` the best of `DECAYS` over 3 folds of these ratings."""
+def chosen(
+    ratings: list[Rating], arguments: argparse.Namespace, cache: Path
+) -> tuple[float, float | None]:
+    """(decay, rate) as given, or with `--choose` the best of `CHOICES` over 3 folds of these ratings."""
     if not arguments.choose:
-        return float(arguments.weight_decay)
+        return arguments.weight_decay, arguments.head_rate
     names = sorted({r.group_id for r in ratings})
     np.random.default_rng(arguments.seed + 1).shuffle(names)
     inner = [set(names[i::3]) for i in range(3)]
     found = {}
-    for decay in DECAYS:
+    for choice in CHOICES:
         scores, grades = [], []
         for fold in inner:
             test = [r for r in ratings if r.group_id in fold]
             rest = [r for r in ratings if r.group_id not in fold]
-            scores += held_out_scores(rest, test, decay, arguments, cache)
+            scores += held_out_scores(rest, test, choice, arguments, cache)
             grades += [r.scores["overall"] for r in test]
-        found[decay] = float(np.corrcoef(scores, grades)[0, 1])
-    return max(found, key=lambda decay: found[decay])
+        found[choice] = float(np.corrcoef(scores, grades)[0, 1])
+    best = max(found, key=lambda choice: found[choice])
+    print("chosen", best, {str(choice): round(value, 3) for choice, value in found.items()})
+    return best
 
 
 def held_out_scores(
     ratings: list[Rating],
     held_out: list[Rating],
-    decay: float,
+    choice: tuple[float, float | None],
     arguments: argparse.Namespace,
     cache: Path,
 ) -> list[float]:
     """Scores of `held_out` by a reward model trained on `ratings` by `RewardTrainer`."""
     epochs = arguments.train_backbone
+    decay, rate = choice
     config = RewardConfig(
         custom_reward_heads=1,
         custom_reward_head_names=["overall"],
@@ -122,6 +129,7 @@ def held_out_scores(
     training = TrainingConfig(
         seed=arguments.seed,
         reward_modeling_epochs=max(1, epochs),  # not used on a frozen backbone
+        reward_learning_rate=rate,
         reward_backbone_learning_rate=arguments.learning_rate,
         mixed_precision=arguments.precision,
     )
@@ -164,7 +172,8 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=160)
     parser.add_argument("--epochs", type=int, default=5, help="of heads on a frozen backbone")
     parser.add_argument("--weight-decay", type=float, default=HEAD_WEIGHT_DECAY, help="of these")
-    parser.add_argument("--choose", action="store_true", help="that decay, inside every fold")
+    parser.add_argument("--head-rate", type=float, help="of heads; default the shipped one")
+    parser.add_argument("--choose", action="store_true", help="both, inside every fold")
     parser.add_argument("--train-backbone", type=int, default=0)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "no"))

@@ -62,7 +62,7 @@ class TrainingConfig:
     reward_modeling_epochs: int = option(2, "passes over pairs when the backbone trains", low=1)
     reward_learning_rate: float | None = option(
         None,
-        "of the reward heads; null = 1e-3, on a frozen backbone 3e-3 from 500 judgements on",
+        "of the reward heads; null = 1e-3, on a frozen backbone 3e-3 from 2,000 judgements on",
         low=0.0,
     )
     reward_backbone_learning_rate: float = option(

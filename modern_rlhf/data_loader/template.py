@@ -15,7 +15,7 @@ its end if it has no white space there. Nothing here makes token ids.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from modern_rlhf.errors import ConfigError, ModelError
@@ -25,6 +25,9 @@ Style = Literal["auto", "chat", "plain"]
 STYLES = ("auto", "chat", "plain")
 
 _QUOTES = '"""'
+
+# Shadows transformers' own function of this name; the date is what Llama 3's templates fall back on.
+_FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 
 
 class Segment(NamedTuple):
@@ -157,15 +160,35 @@ def _turn(rendered: str, content: str) -> tuple[str, str]:
 
 
 def _chat(tokenizer: Any, messages: Sequence[Message], *, answer_follows: bool) -> str:
+    turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+    return chat_text(tokenizer, turns, answer_follows=answer_follows)
+
+
+def chat_text(
+    tokenizer: Any, turns: Sequence[Mapping[str, str]], *, answer_follows: bool = False
+) -> str:
+    """Turns (`role`, `content`) as the tokenizer's chat template writes them.
+
+    A template that writes today's date writes a fixed one: what a model reads, and is scored by, must
+    not change from day to day.
+
+    Args:
+        answer_follows: end with what opens an assistant's turn.
+
+    Raises:
+        ModelError: no jinja2, or turns that the template refuses.
+    """
     try:
         from jinja2 import TemplateError
     except ImportError as error:
         raise ModelError("chat templates need the package jinja2 (pip install jinja2)") from error
-    turns = [{"role": turn.role, "content": turn.content} for turn in messages]
     try:
         return str(
             tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=answer_follows
+                list(turns),
+                chat_template=_FIXED_DATE + tokenizer.get_chat_template(),
+                tokenize=False,
+                add_generation_prompt=answer_follows,
             )
         )
     except TemplateError as error:

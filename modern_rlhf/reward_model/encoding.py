@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 
+from modern_rlhf.data_loader.template import chat_text
 from modern_rlhf.errors import DataError, ModelError
 from modern_rlhf.reward_model.text_features import text_features
 
@@ -32,9 +33,6 @@ TemplateName = Literal["auto", "chat", "plain"]
 
 _PROMPT_SLOT, _RESPONSE_SLOT = "PROMPTxSLOTx7391", "RESPONSExSLOTx7391"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-# Shadows transformers' own: a template that writes the date would change every score from day to day.
-_FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 
 # These number positions from `pad_token_id + 1`, so fewer than `max_position_embeddings` are usable.
 _OFFSET_POSITIONS = frozenset(
@@ -281,10 +279,7 @@ def encoder_frame(tokenizer: Any) -> Frame:
 
 
 def decoder_frame(tokenizer: Any, template: TemplateName) -> Frame:
-    """The frame of a causal model: its chat template, or `[bos] prompt <newline> response [eos]`.
-
-    A template that writes today's date writes a fixed one.
-    """
+    """The frame of a causal model: its chat template, or `[bos] prompt <newline> response [eos]`."""
     if template == "auto":
         template = "chat" if tokenizer.chat_template else "plain"
     if template == "plain":
@@ -300,9 +295,7 @@ def decoder_frame(tokenizer: Any, template: TemplateName) -> Frame:
         {"role": "user", "content": _PROMPT_SLOT},
         {"role": "assistant", "content": _RESPONSE_SLOT},
     ]
-    text = tokenizer.apply_chat_template(
-        turns, chat_template=_FIXED_DATE + tokenizer.get_chat_template(), tokenize=False
-    )
+    text = chat_text(tokenizer, turns)
     before, found_prompt, rest = text.partition(_PROMPT_SLOT)
     between, found_response, after = rest.partition(_RESPONSE_SLOT)
     if not found_prompt or not found_response:

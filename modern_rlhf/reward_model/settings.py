@@ -13,9 +13,9 @@ from modern_rlhf.reward_model.heads import HeadKind
 Pooling = Literal["last", "cls", "mean"]
 HumanLayer = Literal["last", "second_last"]
 
-FEW_RATE, MANY_RATE, MANY = 1e-3, 3e-3, 500
+FEW_RATE, MANY_RATE, MANY = 1e-3, 3e-3, 2000
 """Learning rates of heads for fewer than and for at least `MANY` judgements. In five epochs 1e-3 leaves
-thousands of pairs half learnt; hundreds are learnt best with it (docs/log.d/reward_model.md)."""
+thousands of pairs half learnt; some hundreds are learnt best with it (docs/log.d/reward_model.md)."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from modern_rlhf.data_loader.splits import group_id_of
+from modern_rlhf.data_loader.template import chat_text
 from modern_rlhf.errors import DataError, ModelError
 from modern_rlhf.models.loading import context_length
 from modern_rlhf.records import Rating
@@ -236,7 +237,7 @@ def _frame(tokenizer: Any, cue: str) -> tuple[list[int], list[int], list[int]]:
     text = INSTRUCTION.format(prompt=_SLOT + "P", response=_SLOT + "R")
     if tokenizer.chat_template:
         turns = [{"role": "user", "content": text.rstrip()}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = chat_text(tokenizer, turns, answer_follows=True)
     elif tokenizer.bos_token and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]:
         text = tokenizer.bos_token + text
     before, found_prompt, rest = (text + cue).partition(_SLOT + "P")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,6 +87,37 @@ def test_the_chat_template_is_used_where_there_is_one(make_tokenizer):
         "<|im_start|>system\ns<|im_end|>"
     )
     assert render_prompt(tokenizer, [Message("user", "say hi")]) == chat
+
+
+@pytest.mark.parametrize(
+    "dated",
+    [
+        "{%- set today = strftime_now('%d %B %Y') -%}Today: {{ today }}\n",
+        # as Llama 3 does it
+        "{%- if strftime_now is defined %}{%- set d = strftime_now('%d %b %Y') %}"
+        "{%- else %}{%- set d = '26 Jul 2024' %}{%- endif %}Today: {{ d }}\n",
+    ],
+)
+def test_what_a_dated_template_writes_is_the_same_every_day(make_tokenizer, monkeypatch, dated):
+    from transformers.utils import chat_template_utils
+
+    tokenizer = make_tokenizer(chat=True)
+    tokenizer.chat_template = dated + tokenizer.chat_template
+
+    def written(day: int) -> list[str]:
+        class Calendar(datetime):
+            @classmethod
+            def now(cls, tz: object = None) -> datetime:
+                return datetime(2031, 5, day)
+
+        monkeypatch.setattr(chat_template_utils, "datetime", Calendar)
+        plain = tokenizer.apply_chat_template([{"role": "user", "content": "p"}], tokenize=False)
+        assert f"{day:02} May 2031" in plain  # the template does write the day
+        turns = [text for text, _ in segments_of(tokenizer, TALK)]
+        return [render_prompt(tokenizer, "p"), *turns]
+
+    assert written(1) == written(2)
+    assert "Today: 26 Jul 2024\n<|im_start|>" in written(1)[0]
 
 
 def test_chat_style_without_a_template_is_refused(make_tokenizer):
