@@ -4,7 +4,7 @@ Scores may be (B,) or (B, K) for K heads; a weight of 0 marks a missing aspect, 
 then hold anything. Ratings are on the scale of `records.Rating`: -2..2, that is 1-5 minus 3.
 
 Sources: Bradley-Terry with margin, Llama 2 2307.09288 eq. 2; the centring term, 2312.09244 eq. 2;
-soft targets between two classes ("two-hot"), 2301.04104 section "critic learning".
+one yes-or-no question for every threshold of an ordinal scale, Frank & Hall, ECML 2001.
 """
 
 from __future__ import annotations
@@ -95,10 +95,13 @@ def ordinal_cross_entropy(
     *,
     denominator: Tensor | float | None = None,
 ) -> tuple[Tensor, Metrics]:
-    """Cross-entropy of the rating classes, a rating between two classes split over both.
+    """For every threshold between two classes, the cross-entropy of "the rating is above it", summed.
 
-    A target of 0.25 puts 0.75 on class 0 and 0.25 on class 1, so the expectation of a perfect
-    prediction is the target. A target beyond the scale counts as its end.
+        loss = -sum_k [t_k log P(class > k) + (1 - t_k) log P(class <= k)],  t_k = clip(target - k, 0, 1)
+
+    So a prediction costs more the more classes it is off by, which cross-entropy of the classes does not
+    see. A target of 0.25 is above 0 to a quarter: the best prediction puts 0.75 on class 0 and 0.25 on
+    class 1, and its expectation is the target. A target beyond the scale counts as its end.
 
     Args:
         logits: (B, 5) or (B, K, 5), with gradient; classes in rising order.
@@ -116,8 +119,12 @@ def ordinal_cross_entropy(
     logits = logits.masked_fill((weights == 0)[..., None], 0.0)
     top = float(scale.shape[0] - 1) / 2.0
     targets = fill_padding(targets.to(logits.dtype), weights).clamp(-top, top)
-    distribution = (1.0 - (targets[..., None] - scale).abs()).clamp(min=0.0)
-    losses = -(distribution * logits.log_softmax(-1)).sum(-1)
+    above = (targets[..., None] - scale[:-1]).clamp(0.0, 1.0)
+    log_probs = logits.log_softmax(-1)
+    thresholds = range(1, scale.shape[0])
+    log_above = torch.stack([log_probs[..., k:].logsumexp(-1) for k in thresholds], dim=-1)
+    log_below = torch.stack([log_probs[..., :k].logsumexp(-1) for k in thresholds], dim=-1)
+    losses = -(above * log_above + (1.0 - above) * log_below).sum(-1)
     likeliest = scale[logits.argmax(-1)]
     return _weighted(
         losses,

@@ -99,20 +99,44 @@ def test_pointwise_regression_by_hand() -> None:
     assert_close(metrics["absolute_error"], 1.25, tolerance=EXACT)
 
 
-@pytest.mark.parametrize("target", [-2.0, -1.0, 0.0, 1.0, 2.0])
-def test_whole_ratings_are_plain_cross_entropy(target: float) -> None:
+@pytest.mark.parametrize(
+    ("target", "above"),
+    [
+        (-2.0, [0, 0, 0, 0]),
+        (-1.0, [1, 0, 0, 0]),
+        (2.0, [1, 1, 1, 1]),
+        (0.25, [1, 1, 0.25, 0]),
+        (-1.5, [0.5, 0, 0, 0]),
+    ],
+)
+def test_every_threshold_is_a_yes_or_no_question(target: float, above: list[float]) -> None:
     logits = randn(3, 5, seed=4)
-    loss, _ = ordinal_cross_entropy(logits, torch.full((3,), target))
-    classes = torch.full((3,), int(target) + 2)
-    expected = torch.nn.functional.cross_entropy(logits, classes)
+    loss, _ = ordinal_cross_entropy(logits, torch.full((3,), target, dtype=torch.float64))
+    p = logits.softmax(-1)
+    yes = torch.stack([p[:, 1:].sum(-1), p[:, 2:].sum(-1), p[:, 3:].sum(-1), p[:, 4]], dim=-1)
+    goal = torch.tensor(above, dtype=torch.float64).expand(3, 4)
+    expected = torch.nn.functional.binary_cross_entropy(yes, goal, reduction="sum") / 3
     assert_close(loss, expected, tolerance=FLOAT64)
 
 
-def test_a_rating_between_two_classes_is_split_over_both() -> None:
-    logits = randn(1, 5, seed=5)
-    loss, _ = ordinal_cross_entropy(logits, torch.tensor([0.25], dtype=torch.float64))
-    log_p = logits.log_softmax(-1)[0]
-    assert_close(loss, -(0.75 * log_p[2] + 0.25 * log_p[3]), tolerance=FLOAT64)
+def test_a_prediction_costs_more_the_more_levels_it_is_off_by() -> None:
+    sure = 8.0 * torch.eye(5, dtype=torch.float64)  # row k is nearly sure of level k - 2
+    costs = [
+        float(ordinal_cross_entropy(row[None], torch.tensor([-2.0], dtype=torch.float64))[0])
+        for row in sure
+    ]
+    gaps = [after - before for before, after in zip(costs, costs[1:], strict=False)]
+    assert min(gaps) > 6.0, costs  # plain cross-entropy: 0, then the same for all four
+
+
+@pytest.mark.parametrize(("sure_of", "target"), [(4, -2.0), (0, 2.0)])
+def test_a_prediction_sure_of_the_wrong_end_has_a_finite_loss_and_gradient(
+    sure_of: int, target: float
+) -> None:
+    logits = 300.0 * torch.eye(5)[sure_of][None]
+    (gradient,) = gradients(lambda x: ordinal_cross_entropy(x, torch.tensor([target]))[0], logits)
+    loss, _ = ordinal_cross_entropy(logits, torch.tensor([target]))
+    assert 1000.0 < float(loss) < 1300.0 and bool(torch.isfinite(gradient).all())
 
 
 @pytest.mark.parametrize(

@@ -258,11 +258,12 @@ def test_rating_loss_is_regression_plus_ordinal_by_hand() -> None:
         + (mean + 0.5) ** 2
     ) / 5.0
     assert output.human_logits is not None
-    logs = output.human_logits[0].log_softmax(-1)
-    # Overall: mean 0.5 lies half way between classes 3 and 4, -0.5 between 2 and 3.
-    first = -0.5 * float(logs[0, 2]) - 0.5 * float(logs[0, 3])
-    second = -0.5 * float(logs[1, 1]) - 0.5 * float(logs[1, 2])
-    ordinal = (2.0 * first + second) / 3.0
+    # Overall: the mean 0.5 is above the two lower thresholds, half above the third; -0.5 above the first.
+    goals = torch.tensor([[1.0, 1.0, 0.5, 0.0], [1.0, 0.5, 0.0, 0.0]])
+    shares = output.human_logits[0].softmax(-1)
+    yes = shares.flip(-1).cumsum(-1).flip(-1)[:, 1:]
+    costs = torch.nn.functional.binary_cross_entropy(yes, goals, reduction="none").sum(-1)
+    ordinal = float(2.0 * costs[0] + costs[1]) / 3.0
     assert float(loss) == pytest.approx(0.5 * pointwise + 2.0 * ordinal, rel=1e-5)
     assert set(metrics) >= {"pointwise_loss", "ordinal_loss", "rating_absolute_error"}
 
