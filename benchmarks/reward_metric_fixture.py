@@ -30,7 +30,7 @@ from modern_rlhf.records import Rating
 from modern_rlhf.reward_model.statistics import correlation
 from modern_rlhf.trainer.reward import RewardTrainer
 
-CHOICES = tuple(itertools.product((3.0, 10.0, 30.0, 100.0), (1e-3, 3e-3)))
+CHOICES = tuple(itertools.product((3.0, 30.0, 100.0, 300.0), (1e-3, 3e-3)))
 """Weight decay and learning rate of the heads."""
 
 

@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="builtin:tiny-code-lm")
     parser.add_argument("--set", action="append", default=[], metavar="section.field=value")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--repeats", type=int, default=5, help="seeds to average over")
+    parser.add_argument("--repeats", type=int, default=20, help="seeds to average over")
     parser.add_argument("--cache", type=Path, help="keeps the features; default a temporary folder")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
