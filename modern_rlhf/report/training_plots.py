@@ -123,7 +123,7 @@ def reward_plot(rows: Rows, evaluation: Mapping[str, Any]) -> bytes | None:
             _draw_calibration(axes[-1], evaluation)
         caption = (
             "Calibration: held-out pairs binned by the model's "
-            "certainty; the area of a dot is its number of pairs; on the diagonal it is right as "
+            "certainty; the area of a dot is its number of pairs; on the dashed line it is right as "
             "often as it claims."
         )
         return finish(figure, title="Reward model", caption=caption)
@@ -232,13 +232,12 @@ def _draw_calibration(axis: Axes, evaluation: Mapping[str, Any]) -> None:
     table = evaluation["calibration"]
     counts = table.get("count") or [1] * len(table["probability"])
     sizes = [30 + 270 * count / max(counts) for count in counts]
-    low = min(0.5, *table["probability"], *table["accuracy"])
-    axis.plot([low, 1], [low, 1], color=GREY, linestyle=(0, (4, 3)), linewidth=1.2)
+    left = min(0.5, *table["probability"])  # of the answer it prefers: never below one half
+    axis.plot([left, 1], [left, 1], color=GREY, linestyle=(0, (4, 3)), linewidth=1.2)
     axis.plot(table["probability"], table["accuracy"], color=BLUE, linewidth=1)
     axis.scatter(table["probability"], table["accuracy"], s=sizes, color=BLUE, alpha=0.6)
     error = evaluation.get("expected_calibration_error")
-    if error is not None:
-        axis.text(0.97, 0.05, f"expected error {error:.3f}", ha="right", transform=axis.transAxes)
-    axis.set(title="Calibration", xlabel="claimed certainty", ylabel="share right")
-    axis.set_xlim(low - 0.03, 1.03)
-    axis.set_ylim(low - 0.03, 1.05)
+    found = "" if error is None else f", expected error {error:.3f}"
+    axis.set(title=f"Calibration{found}", xlabel="claimed certainty", ylabel="share right")
+    axis.set_xlim(left - 0.03, 1.03)
+    axis.set_ylim(min(left, *table["accuracy"]) - 0.06, 1.06)
