@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,19 @@ def tiny_model_folder(
     tiny_llama().save_pretrained(folder)
     byte_tokenizer.save_pretrained(folder)
     yield folder
+
+
+@pytest.fixture
+def on_day(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes it that day of May 2031 for chat templates that write the date."""
+    from transformers.utils import chat_template_utils
+
+    def set_day(day: int) -> None:
+        class Calendar(datetime):
+            @classmethod
+            def now(cls, tz: object = None) -> datetime:
+                return datetime(2031, 5, day)
+
+        monkeypatch.setattr(chat_template_utils, "datetime", Calendar)
+
+    return set_day

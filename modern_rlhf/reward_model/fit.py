@@ -265,7 +265,7 @@ def pair_loss(
     weights: Tensor,
     settings: RewardLossSettings,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted Bradley-Terry loss of B pairs, the sum over B and mean over E members.
+    """Bradley-Terry loss of B pairs: weighted losses summed and divided by B, mean over E members.
 
     Args:
         chosen, rejected: totals (E, B).

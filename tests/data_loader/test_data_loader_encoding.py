@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,19 +96,12 @@ def test_the_chat_template_is_used_where_there_is_one(make_tokenizer):
         "{%- else %}{%- set d = '26 Jul 2024' %}{%- endif %}Today: {{ d }}\n",
     ],
 )
-def test_what_a_dated_template_writes_is_the_same_every_day(make_tokenizer, monkeypatch, dated):
-    from transformers.utils import chat_template_utils
-
+def test_what_a_dated_template_writes_is_the_same_every_day(make_tokenizer, on_day, dated):
     tokenizer = make_tokenizer(chat=True)
     tokenizer.chat_template = dated + tokenizer.chat_template
 
     def written(day: int) -> list[str]:
-        class Calendar(datetime):
-            @classmethod
-            def now(cls, tz: object = None) -> datetime:
-                return datetime(2031, 5, day)
-
-        monkeypatch.setattr(chat_template_utils, "datetime", Calendar)
+        on_day(day)
         plain = tokenizer.apply_chat_template([{"role": "user", "content": "p"}], tokenize=False)
         assert f"{day:02} May 2031" in plain  # the template does write the day
         turns = [text for text, _ in segments_of(tokenizer, TALK)]

@@ -1,4 +1,4 @@
-"""A comparison form as stored, to be changed by the tests, and the folder of real data."""
+"""A comparison form as stored, an answers file with its page, and the folder of real data."""
 
 from __future__ import annotations
 
@@ -76,3 +76,37 @@ def real_forms() -> Path:
     if not folder.is_dir():
         pytest.skip("real comparison forms absent: shared/data beside the repository")
     return folder
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> str:
+    """An answers file: three questions, two models, markup everywhere."""
+    from feedback_rater import MARKUP
+
+    rows = [
+        {
+            "prompt": f"question {n} {MARKUP}",
+            "response": f"{m} = {n} {MARKUP}",
+            "model": f"model-{m}",
+            "question_id": n,
+        }
+        for n in range(3)
+        for m in "ab"
+    ]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where ratings go; made by the room."""
+    return tmp_path / "ratings"
+
+
+@pytest.fixture
+def app(answers: str, folder: Path) -> Any:
+    """The rating page on these answers."""
+    from modern_rlhf.feedback.server import build_app, open_room
+
+    return build_app(open_room(answers, folder), host="127.0.0.1", port=8000)

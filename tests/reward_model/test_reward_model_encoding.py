@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
@@ -161,19 +160,12 @@ def test_lone_surrogates_are_read_as_the_replacement_character(decoder: Backbone
 
 
 def test_a_template_that_writes_the_date_gives_the_same_ids_every_day(
-    make_backbone: Callable[..., Backbone], monkeypatch: pytest.MonkeyPatch
+    make_backbone: Callable[..., Backbone], on_day: Callable[[int], None]
 ) -> None:
-    from transformers.utils import chat_template_utils
-
     dated = "{%- set today = strftime_now('%d %B %Y') -%}Today: {{ today }}\n" + CHAT
 
     def ids(day: int) -> list[int]:
-        class Calendar(datetime):
-            @classmethod
-            def now(cls, tz: object = None) -> datetime:
-                return datetime(2031, 5, day)
-
-        monkeypatch.setattr(chat_template_utils, "datetime", Calendar)
+        on_day(day)
         backbone = make_backbone("decoder")
         backbone.tokenizer.chat_template = dated
         turns = [{"role": "user", "content": "hi"}]
